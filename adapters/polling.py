@@ -1,0 +1,209 @@
+"""Engine.IO over HTTP long-polling: GET takes what waits for the client, POST brings what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Mapping
+from typing import Any, Final
+
+from realtime.codecs import NOOP_FRAME, Encoded
+from realtime.errors import CloseCode, HandshakeError, ProtocolError
+from realtime.names import Reason
+from realtime.packets import SEPARATOR, split_payload
+from realtime.ports import Door, Link, Receive, Send
+
+BATCH_BYTES: Final = 1 << 20
+"""One answer carries at most about this much; what is left waits for the next poll."""
+GZIP_FROM_BYTES: Final = 1024
+"""Smaller answers do not get smaller (python-engineio's threshold)."""
+
+TEXT = (b"content-type", b"text/plain; charset=UTF-8")
+JSON = (b"content-type", b"application/json")
+NO_STORE = (b"cache-control", b"no-store")
+
+
+class PollWire:
+    """Keeps the port ``Wire``: free while a GET is pending, holding otherwise. Belongs to one event loop."""
+
+    name = "polling"
+
+    def __init__(self) -> None:
+        self.link: Link
+        self._loop = asyncio.get_running_loop()
+        self._poll: asyncio.Future[list[Encoded]] | None = None
+        self._batch: list[Encoded] = []
+        self._size = 0
+        self._closed = False
+        self._readable: asyncio.Event | None = None
+
+    def send(self, encoded: Encoded) -> bool:
+        self._batch.append(encoded)
+        self._size += encoded.size
+        if len(self._batch) == 1:
+            self._loop.call_soon(self._release)  # what else is said in this turn travels with it
+        return self._size < BATCH_BYTES
+
+    def close(self, code: int, reason: str) -> None:
+        self._closed = True
+        self._release(final=True)
+        self.resume()
+
+    def pause(self) -> None:
+        if self._readable is None:
+            self._readable = asyncio.Event()
+
+    def resume(self) -> None:
+        if self._readable is not None:
+            self._readable.set()
+            self._readable = None
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def polled(self) -> bool:
+        return self._poll is not None
+
+    async def readable(self) -> None:
+        """Returns when the session wants more from this client."""
+        while self._readable is not None and not self._closed:
+            await self._readable.wait()
+
+    async def poll(self) -> list[Encoded]:
+        """What waits for the client; at least one packet. A closed wire answers with a NOOP."""
+        while self._size < BATCH_BYTES and not self._closed and (encoded := self.link.take()) is not None:
+            self._batch.append(encoded)
+            self._size += encoded.size
+        if self._batch or self._closed:
+            return self._emptied()
+        self._poll = self._loop.create_future()
+        try:
+            return await self._poll
+        finally:
+            self._poll = None
+
+    def _release(self, final: bool = False) -> None:
+        if self._poll is not None and not self._poll.done() and (self._batch or final):
+            self._poll.set_result(self._emptied())
+
+    def _emptied(self) -> list[Encoded]:
+        if not self._closed:
+            self.link.hold()
+        batch, self._batch, self._size = self._batch, [], 0
+        return batch or [NOOP_FRAME]
+
+
+class Polling:
+    """Serves the HTTP half of Engine.IO."""
+
+    async def __call__(self, door: Door, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        answer = Answer(door, scope, send)
+        if scope["method"] == "OPTIONS":
+            await answer.send(204, b"")
+            return
+        try:
+            sid = door.admit(scope)
+            if sid is None:
+                await self._handshake(door, scope, answer)
+            elif scope["method"] == "GET":
+                await self._get(door.find(sid), receive, answer)
+            elif scope["method"] == "POST":
+                await self._post(door, door.find(sid), scope, receive, answer)
+            else:
+                raise HandshakeError(400, 2, "Bad handshake method", reason="bad_method")
+        except HandshakeError as error:
+            await answer.send(error.status, error.body(), JSON)
+
+    async def _handshake(self, door: Door, scope: Mapping[str, Any], answer: Answer) -> None:
+        wire = PollWire()
+        link = door.open(scope, wire)
+        wire.link = link
+        await answer.packets(wire._emptied())
+
+    async def _get(self, link: Link, receive: Receive, answer: Answer) -> None:
+        wire = _poll_wire(link)
+        if wire.polled:
+            link.close(CloseCode.PROTOCOL, "two polls at once", Reason.PROTOCOL)
+            raise HandshakeError(400, 3, "Bad request", reason="two_polls")
+        poll = asyncio.ensure_future(wire.poll())
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait((poll, gone), return_when=asyncio.FIRST_COMPLETED)
+            if poll.done():
+                await answer.packets(poll.result())
+            else:
+                link.lost(Reason.TRANSPORT_CLOSE)
+        finally:
+            poll.cancel()
+            gone.cancel()
+
+    async def _post(self, door: Door, link: Link, scope: Mapping[str, Any], receive: Receive, answer: Answer) -> None:
+        wire = _poll_wire(link)
+        body = await _body(receive, door.message_limit)
+        if body is None:
+            link.close(CloseCode.TOO_BIG, "message too big", Reason.PROTOCOL)
+            await answer.send(413, b"")
+            return
+        try:
+            frames = split_payload(body.decode("utf-8"))
+        except (ProtocolError, UnicodeDecodeError):
+            link.close(CloseCode.BAD_PROTOCOL, "malformed payload", Reason.PROTOCOL)
+            raise HandshakeError(400, 3, "Bad request", reason="bad_payload") from None
+        for frame in frames:
+            await wire.readable()
+            link.receive(frame)
+        if link.closed and frames[-1] != "1":
+            raise HandshakeError(400, 3, "Bad request", reason="bad_payload")
+        await answer.send(200, b"ok", (b"content-type", b"text/html"))
+
+
+class Answer:
+    """An HTTP answer with the headers that the door wants on it."""
+
+    def __init__(self, door: Door, scope: Mapping[str, Any], send: Send) -> None:
+        self._headers = door.answer_headers(scope)
+        self._send = send
+        self._gzip = any(key == b"accept-encoding" and b"gzip" in value for key, value in scope["headers"])
+
+    async def packets(self, batch: list[Encoded]) -> None:
+        body = SEPARATOR.join(encoded.payload for encoded in batch).encode("utf-8", "surrogatepass")
+        if self._gzip and len(body) >= GZIP_FROM_BYTES:
+            self._headers.append((b"content-encoding", b"gzip"))
+            body = gzip.compress(body, 1)
+        await self.send(200, body, TEXT)
+
+    async def send(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+        found = [*headers, NO_STORE, *length, *self._headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": found})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _poll_wire(link: Link) -> PollWire:
+    if not isinstance(link.wire, PollWire):
+        raise HandshakeError(400, 3, "Bad request", reason="upgraded")
+    return link.wire
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The whole body; None when it is over the limit, of which no more than the limit is kept."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise HandshakeError(400, 3, "Bad request", reason="cut_off")
+        size += len(message.get("body", b""))
+        if size > limit:
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Returns when the client of a pending GET has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

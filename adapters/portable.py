@@ -1,0 +1,188 @@
+"""The portable wire: a WebSocket over plain ASGI, on any server.
+
+One parked ``receive`` for each connection, and a writer task only while something is being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from realtime.codecs import Encoded
+from realtime.errors import CloseCode, HandshakeError
+from realtime.names import Reason
+from realtime.ports import Door, Link, Receive, Send
+
+CLOSE_SECONDS: Final = 5.0
+"""How long a client may take to answer our close frame, or to read what comes before it, until it is cut."""
+
+
+class AsgiWire:
+    """Keeps the ports ``Wire`` (outbound) and, for routes that pull, ``Inbound``. Belongs to one event loop."""
+
+    def __init__(self, receive: Receive, send: Send, name: str, link: Link | None = None) -> None:
+        self.name = name
+        self.link: Link = link  # type: ignore[assignment]
+        self._receive = receive
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._writer: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._closing: tuple[int, str] | None = None
+        self._gone = False
+        self._resumed: asyncio.Event | None = None
+
+    # --- the port Wire
+
+    def send(self, encoded: Encoded) -> bool:
+        if not self._gone and self._closing is None:
+            self._writer = self._loop.create_task(self._write(encoded))
+        return False
+
+    def close(self, code: int, reason: str) -> None:
+        if self._gone or self._closing is not None:
+            return
+        self._closing = (code, reason)
+        if self._writer is None:
+            self._writer = self._loop.create_task(self._write(None))
+        self._loop.call_later(CLOSE_SECONDS, self._cut)
+        if self._resumed is not None:
+            self._resumed.set()
+
+    def pause(self) -> None:
+        if self._resumed is None:
+            self._resumed = asyncio.Event()
+
+    def resume(self) -> None:
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
+
+    # --- serving
+
+    async def accept(self, subprotocol: str | None = None, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
+
+    async def run(self) -> None:
+        """Hand frames to the link until the client is gone."""
+        while (frame := await self.read()) is not None:
+            self.link.receive(frame)
+            if self._resumed is not None:
+                await self._resumed.wait()
+        await self.finish()
+
+    async def read(self) -> str | bytes | None:
+        """The next frame; None when the client is gone. Cut by ``close`` when the client does not answer it."""
+        if self._gone:
+            return None
+        self._reader = asyncio.current_task()
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self._gone:
+                raise
+            _uncancel()
+            return None
+        except Exception:  # some servers raise once the connection is lost
+            message = {"type": "websocket.disconnect"}
+        finally:
+            self._reader = None
+        if message["type"] == "websocket.receive":
+            text: str | None = message.get("text")
+            return text if text is not None else bytes(message["bytes"])
+        self._lost()
+        return None
+
+    async def finish(self) -> None:
+        """Returns when nothing is being written any more; a client that does not read is cut."""
+        writer = self._writer
+        if writer is not None:
+            if self._closing is None or self._gone:
+                writer.cancel()
+            await asyncio.wait([writer], timeout=CLOSE_SECONDS)
+            writer.cancel()
+
+    async def _write(self, encoded: Encoded | None) -> None:
+        """Lives while there is something to write."""
+        try:
+            while encoded is not None and not self._gone:
+                for message in encoded.asgi:
+                    await self._send(message)
+                encoded = None if self._closing is not None else self.link.take()
+            if self._closing is not None and not self._gone:
+                code, reason = self._closing
+                await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+        except Exception:  # the server tells in its own way that the client is gone
+            self._lost()
+        finally:
+            self._writer = None
+
+    def _lost(self) -> None:
+        if not self._gone:
+            self._gone = True
+            if self.link is not None:
+                self.link.lost(Reason.TRANSPORT_CLOSE)
+
+    def _cut(self) -> None:
+        """The client took too long over our good-bye."""
+        if not self._gone:
+            self._gone = True
+            if self._writer is not None:
+                self._writer.cancel()
+            if self._reader is not None:
+                self._reader.cancel()
+
+
+class Portable:
+    """Serves Engine.IO over WebSocket."""
+
+    async def __call__(self, door: Door, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        message = await receive()
+        if message["type"] != "websocket.connect":
+            return
+        try:
+            sid = door.admit(scope)
+        except HandshakeError as error:
+            await _refuse(error, scope, send)
+            return
+        wire = AsgiWire(receive, send, "websocket")
+        await wire.accept(headers=door.answer_headers(scope))
+        link = _link(door, sid, scope, wire)
+        if link is None:
+            # Accepted first: a browser cannot tell a refused WebSocket from a server that is down.
+            await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": "session is taken"})
+            return
+        wire.link = link
+        await wire.run()
+
+    @staticmethod
+    def raw(scope: Mapping[str, Any], receive: Receive, send: Send, link: Link) -> AsgiWire:
+        """A wire for a route that pulls its frames itself."""
+        return AsgiWire(receive, send, "raw", link)
+
+
+def _link(door: Door, sid: str | None, scope: Mapping[str, Any], wire: AsgiWire) -> Link | None:
+    try:
+        return door.open(scope, wire) if sid is None else door.upgrade(sid, wire)
+    except HandshakeError:  # it ended while we were accepting
+        return None
+
+
+async def _refuse(error: HandshakeError, scope: Mapping[str, Any], send: Send) -> None:
+    """As an HTTP answer where the server can, else as it refuses WebSockets (403)."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": error.message})
+        return
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": error.body()})
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+__all__ = ["AsgiWire", "Portable"]

@@ -1,0 +1,1 @@
+"""The features: chat, notifications, the secure namespace and the tutorial's routes."""

@@ -1,0 +1,72 @@
+"""realtime-rooms: Socket.IO namespaces and rooms for FastAPI, with plain WebSocket clients in the same rooms.
+
+What is exported here, from ``realtime.ports``, ``realtime.testing`` and ``realtime.socketio`` is public.
+"""
+
+from realtime.app import Realtime
+from realtime.codecs import Dialect, Encoded, RawJson, json_bytes, json_text
+from realtime.context import Socket
+from realtime.errors import (
+    AccessError,
+    CloseCode,
+    LimitError,
+    OutsideError,
+    PayloadError,
+    ProtocolError,
+    RealtimeError,
+    UsageError,
+)
+from realtime.errors import Refusal as Fail
+from realtime.identity import Identity, Tokens, find_token
+from realtime.limits import SlidingWindow
+from realtime.metrics import Metrics
+from realtime.names import Reason, direct_room, is_system_room, problem_with_name, user_room
+from realtime.namespace import Namespace, event
+from realtime.peer import Peer, PlainDialect
+from realtime.ports import Bus, History, Page, StoredMessage
+from realtime.resolve import per_connection
+from realtime.server import ClientGone, Server
+from realtime.settings import Settings
+
+__all__ = [
+    "AccessError",
+    "Bus",
+    "ClientGone",
+    "CloseCode",
+    "Dialect",
+    "Encoded",
+    "Fail",
+    "History",
+    "Identity",
+    "LimitError",
+    "Metrics",
+    "Namespace",
+    "OutsideError",
+    "Page",
+    "PayloadError",
+    "Peer",
+    "PlainDialect",
+    "ProtocolError",
+    "RawJson",
+    "Realtime",
+    "RealtimeError",
+    "Reason",
+    "Server",
+    "Settings",
+    "SlidingWindow",
+    "Socket",
+    "StoredMessage",
+    "Tokens",
+    "UsageError",
+    "direct_room",
+    "event",
+    "find_token",
+    "is_system_room",
+    "json_bytes",
+    "json_text",
+    "per_connection",
+    "problem_with_name",
+    "user_room",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,268 @@
+"""Composition: ``Realtime(app)`` builds a server from the settings and mounts it on the author's FastAPI app.
+
+It adds ``/socket.io/`` before the app's catch-alls and nothing else unless asked. Nothing is built in the
+lifespan alone, so an app that is never started (``TestClient(app)`` without ``with``) works too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.params import Depends
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.types import Receive, Scope, Send
+
+from realtime.errors import CloseCode, OutsideError, UsageError
+from realtime.lag import watch_lag
+from realtime.metrics import Metrics
+from realtime.names import Reason
+from realtime.namespace import Namespace
+from realtime.plug import find
+from realtime.roster import BusManager
+from realtime.server import Server
+from realtime.settings import Settings
+
+logger = logging.getLogger("realtime")
+
+Check = Callable[[], Awaitable[None]]
+CLIENT_FILE: Final = Path(__file__).parent / "static" / "socket.io.esm.min.js"
+DRAIN_BATCH: Final = 100
+"""Connections closed in one loop turn while draining: their clients come back with delays of their own."""
+READY_SECONDS: Final = 1.0
+"""What a readiness check may take; probes ask every few seconds."""
+
+
+class Realtime:
+    """A realtime server on a FastAPI app.
+
+    ``uvicorn main:app``, ``fastapi run``, ``TestClient`` and ``app.dependency_overrides`` keep working.
+    Raises UsageError for settings that are unsafe in production, naming each.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        settings: Settings | None = None,
+        server: Server | None = None,
+        path: str = "/socket.io",
+        metrics: bool = False,
+        health: bool = False,
+    ) -> None:
+        self.app = app
+        self.settings = settings or (server.settings if server is not None else Settings())
+        problems = self.settings.problems()
+        if problems:
+            raise UsageError("these settings are not safe in production: " + "; ".join(problems))
+        self.server = server or _build_server(self.settings)
+        self.server.overrides = app.dependency_overrides
+        self.server.eio.wires = {"websocket": find("websocket")(), "polling": find("polling")()}
+        self.metrics: Metrics = self.server.metrics
+        self.started = False
+        self.draining = False
+        self._checks: dict[str, Check] = {}
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._drained: asyncio.Task[None] | None = None
+        bus = getattr(self.server.manager, "bus", None)
+        if bus is not None:
+            self.check("redis", bus.ping)
+        app.router.routes.insert(0, SocketIORoute(path, self.server))
+        self._wrap_lifespan(app)
+        if metrics:
+            self._add_metrics(app)
+        if health:
+            self._add_health(app)
+
+    # --- namespaces
+
+    def namespace(self, path: str, *, dependencies: tuple[Depends, ...] = ()) -> Namespace:
+        """A new namespace to register functions on: ``chat = Realtime(app).namespace("/chat")``."""
+        return self.include(Namespace(path, dependencies=dependencies))
+
+    def include(self, namespace: Namespace) -> Any:
+        """Serve a namespace class: ``realtime.include(Chat())``. Answers the namespace."""
+        return self.server.include(namespace)
+
+    # --- operations
+
+    def check(self, name: str, ping: Check) -> None:
+        """Something outside that must answer (raise nothing) for this instance to be ready."""
+        self._checks[name] = ping
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Called at shutdown, after every client has gone; in reverse order."""
+        self._closers.append(close)
+
+    async def problems(self) -> dict[str, str]:
+        """Why this instance is not ready; empty when it is."""
+        if self.draining:
+            return {"server": "draining"}
+        found: dict[str, str] = {}
+        for name, ping in self._checks.items():
+            try:
+                await asyncio.wait_for(ping(), READY_SECONDS)
+            except (OutsideError, asyncio.TimeoutError):
+                found[name] = "does not answer"
+        return found
+
+    async def drain(self) -> None:
+        """Not ready any more; every client is told to come back after a spread delay; handlers finish."""
+        if self.draining:
+            return
+        self.draining = self.server.eio.draining = True
+        sessions = list(self.server.core.sessions.values())
+        logger.info("draining %d connections", len(sessions))
+        for number, session in enumerate(sessions, 1):
+            delay = random.uniform(0, 1 + len(sessions) / 500)  # seconds: about 500 reconnections a second elsewhere
+            session.close(CloseCode.DRAINING, f"retry in {delay:.1f} s", Reason.DRAINING)
+            if number % DRAIN_BATCH == 0:
+                await asyncio.sleep(0)
+        await self.server.application.rest(self.settings.shutdown_seconds)
+
+    async def close(self) -> None:
+        """Drain, then let go of everything outside."""
+        await self.drain()
+        await self.server.shutdown()
+        for close in reversed(self._closers):
+            await close()
+
+    # --- lifespan
+
+    def _wrap_lifespan(self, app: FastAPI) -> None:
+        inner = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def lifespan(instance: Any) -> AsyncIterator[Any]:
+            async with self._running(), inner(instance) as state:
+                yield state
+
+        app.router.lifespan_context = lifespan
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        self.draining = self.server.eio.draining = False
+        lag = asyncio.create_task(watch_lag(self.metrics))
+        restore = self._drain_on_signal()
+        self.server._initialize()
+        self.started = True
+        try:
+            yield
+        finally:
+            self.started = False
+            restore()
+            lag.cancel()
+            with suppress(asyncio.CancelledError):
+                await lag
+            await self.close()
+
+    def _drain_on_signal(self) -> Callable[[], None]:
+        """Servers wait for their clients to leave before they tell the application to stop, and a polling client
+        never leaves by itself. So we hear the signal first, drain, and hand it on."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        before: dict[int, Any] = {}
+
+        def on_signal(number: int, frame: Any) -> None:
+            def start() -> None:
+                self._drained = asyncio.ensure_future(self.drain())
+
+            restore()
+            loop.call_soon_threadsafe(start)
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
+
+        def restore() -> None:
+            for number, handler in before.items():
+                if signal.getsignal(number) is on_signal:
+                    signal.signal(number, handler)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, on_signal)
+        return restore
+
+    # --- routes on request
+
+    def _add_metrics(self, app: FastAPI) -> None:
+        exporter = find("prometheus")(self.metrics)
+
+        @app.get("/metrics", include_in_schema=False)
+        def metrics_text() -> Response:
+            body, kind = exporter.render()
+            return Response(body, headers={"content-type": kind})
+
+    def _add_health(self, app: FastAPI) -> None:
+        @app.get("/health/live", tags=["operations"])
+        async def live() -> dict[str, str]:
+            """The process turns."""
+            return {"status": "live"}
+
+        @app.get("/health/ready", tags=["operations"], responses={503: {"description": "Starting, draining, or cut off"}})
+        async def ready() -> JSONResponse:
+            """This instance may be sent clients."""
+            problems = await self.problems()
+            if problems:
+                return JSONResponse({"status": "not ready", "problems": problems}, 503)
+            return JSONResponse({"status": "ready"})
+
+
+class SocketIORoute(BaseRoute):
+    """Everything under the Socket.IO path, for HTTP and WebSocket alike, whatever the app's other routes say."""
+
+    def __init__(self, path: str, server: Server) -> None:
+        self.path = "/" + path.strip("/")
+        self.name = "socketio"
+        self._server = server
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] not in ("http", "websocket"):
+            return Match.NONE, {}
+        path = _path_below(scope)
+        if path == self.path or path.startswith(self.path + "/"):
+            return Match.FULL, {"endpoint": self._server.handle_request}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rest = _path_below(scope).removeprefix(self.path).strip("/")
+        if not rest:
+            await self._server.handle_request(scope, receive, send)
+        elif scope["type"] == "http" and rest == CLIENT_FILE.name:
+            await FileResponse(CLIENT_FILE, media_type="text/javascript")(scope, receive, send)
+        elif scope["type"] == "http":
+            await JSONResponse({"code": "not_found", "message": "No such file"}, 404)(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": "no such path"})
+
+
+def _path_below(scope: Scope) -> str:
+    """The path without the prefix under which the whole app is mounted."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return str(path.removeprefix(root)) if root and path.startswith(root + "/") else str(path)
+
+
+def _build_server(settings: Settings) -> Server:
+    metrics = Metrics()
+    if settings.redis_url is None:
+        return Server(settings=settings, metrics=metrics)
+    scheme = urlsplit(settings.redis_url).scheme
+    bus = find(scheme)(settings.redis_url, settings.redis_channel, metrics)
+    manager = BusManager(bus, metrics, settings.redis_channel)
+    return Server(manager, settings=settings, metrics=metrics)

@@ -1,0 +1,208 @@
+"""What happens with an event, a connect and a disconnect: typed namespaces first, python-socketio's style else.
+
+One place turns exceptions into answers, so that every client gets the same error object on every wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from realtime.classic import Classic, Refused
+from realtime.context import Socket
+from realtime.errors import LimitError, RealtimeError, UsageError, wire_error
+from realtime.identity import Identity
+from realtime.limits import Quota
+from realtime.namespace import Namespace
+from realtime.names import Reason
+from realtime.session import Core, Member
+
+logger = logging.getLogger("realtime")
+
+
+class Host(Protocol):
+    """What the application asks of the server."""
+
+    always_connect: bool
+    async_handlers: bool
+    not_handled: object
+    namespaces: Any
+    handlers: dict[str, Any]
+    namespace_handlers: dict[str, Any]
+    core: Core
+    settings: Any
+    metrics: Any
+
+    def socket_of(self, member: Member) -> Socket: ...
+
+    def environ_of(self, member: Member) -> dict[str, Any]: ...
+
+
+class Application:
+    """Keeps the port ``session.Application`` for one server."""
+
+    def __init__(self, host: Any) -> None:
+        self._host: Host = host
+        self.typed: dict[str, Namespace] = {}
+        self.classic = Classic(host)
+        self._quota = Quota(host.settings.connections_per_user)
+        self._ending: dict[str, asyncio.Future[None]] = {}
+
+    # --- questions
+
+    def knows(self, namespace: str) -> bool:
+        host = self._host
+        return (
+            namespace in self.typed
+            or namespace in host.handlers
+            or namespace in host.namespace_handlers
+            or host.namespaces == "*"
+            or namespace in host.namespaces
+        )
+
+    def overlaps(self, member: Member, data: Sequence[Any]) -> bool:
+        typed = self.typed.get(member.namespace)
+        return self._host.async_handlers if typed is None else typed.overlaps(data)
+
+    def limited(self, namespace: str) -> bool:
+        return namespace in self.typed
+
+    # --- connect
+
+    async def connect(self, member: Member, auth: Any) -> None:
+        session = member.session
+        typed = self.typed.get(member.namespace)
+        early = typed is None and self._host.always_connect
+        if early:
+            session.accept(member, {"sid": member.sid})
+        try:
+            await self._let_in(typed, member, auth)
+        except Refused as refused:
+            self._turn_away(member, refused.data, early)
+            return
+        except Exception as error:
+            answer = self._explain(error, member, "connect")
+            self._turn_away(member, {"message": answer["message"], "data": answer}, early)
+            return
+        if not early and not session.accept(member, {"sid": member.sid}):
+            self._give_back(member)  # it left while its connect handler ran
+            return
+        self._host.metrics.connects.add(member.namespace, "accepted")
+        if typed is not None:
+            await self._greet(typed, member)
+
+    async def _let_in(self, typed: Namespace | None, member: Member, auth: Any) -> None:
+        if typed is None:
+            environ = self._host.environ_of(member)
+            await self.classic.connect(member.namespace, member.sid, environ, auth)
+            return
+        await typed.let_in(self._host.socket_of(member), auth)
+        if isinstance(member.user, Identity) and not self._quota.take(member.user.user_id):
+            member.user = None
+            raise LimitError("Too many connections of this user", code="too_many_connections")
+
+    def _turn_away(self, member: Member, data: Any, early: bool) -> None:
+        self._host.metrics.connects.add(member.namespace, "refused")
+        if early:
+            member.session.dismiss(member.namespace, Reason.SERVER)
+        else:
+            member.session.refuse(member, data)
+
+    async def _greet(self, typed: Namespace, member: Member) -> None:
+        try:
+            await typed.greet(self._host.socket_of(member))
+        except Exception as error:
+            member.session.fail(member.namespace, None, self._explain(error, member, "connected"))
+
+    # --- events
+
+    async def event(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
+        namespace = member.namespace
+        typed = self.typed.get(namespace)
+        name = data[0]
+        registered = name in typed.events if typed is not None else self.classic.handles(namespace, name)
+        labels = (namespace, name if registered else "other")
+        self._host.metrics.events_in.add(*labels)
+        try:
+            if typed is not None:
+                answer = [await typed.handle(self._host.socket_of(member), data, labels)]
+            else:
+                value = await self.classic.event(namespace, member.sid, data)
+                if value is self._host.not_handled:
+                    return
+                answer = list(value) if isinstance(value, tuple) else [] if value is None else [value]
+            self._acknowledge(member, ack, answer)
+        except Exception as error:
+            member.session.fail(namespace, ack, self._explain(error, member, labels[1]))
+
+    @staticmethod
+    def _acknowledge(member: Member, ack: int | None, answer: list[Any]) -> None:
+        if ack is not None:
+            encoded = member.session.dialect.ack(member.namespace, ack, answer)
+            if encoded is not None:
+                member.session.offer(encoded)
+
+    def _explain(self, error: Exception, member: Member, what: str) -> dict[str, Any]:
+        """What the client is told; what is our own fault is logged, under the same incident id."""
+        incident = secrets.token_hex(6)
+        answer = wire_error(error, incident)
+        if not isinstance(error, RealtimeError) or isinstance(error, UsageError):
+            logger.error("%s of %s failed (incident %s)", what, member.namespace, incident, exc_info=error)
+        self._host.metrics.errors.add(member.namespace, "internal" if answer["code"] == "internal" else _label(error))
+        return answer
+
+    # --- the end
+
+    async def ended(self, member: Member, reason: str) -> None:
+        typed = self.typed.get(member.namespace)
+        try:
+            if typed is None:
+                await self.classic.disconnect(member.namespace, member.sid, str(reason))
+            else:
+                await typed.say_goodbye(self._host.socket_of(member), str(reason))
+        except Exception:
+            logger.exception("the disconnect handler of %s failed", member.namespace)
+        finally:
+            self._give_back(member)
+            settled = self._ending.pop(member.sid, None)
+            if settled is not None and not settled.done():
+                settled.get_loop().call_soon_threadsafe(_resolve, settled)
+
+    def expired(self, member: Member) -> None:
+        session = member.session
+        told = session.dialect.event(member.namespace, "token_expired", [{"message": "Your token has expired"}])
+        if told is not None:
+            session.offer(told)
+        session.dismiss(member.namespace, Reason.EXPIRED)
+
+    async def settled(self, member: Member) -> None:
+        """Returns when the disconnect hook of a member that was just dismissed has run."""
+        if self._host.core.hub.find(member.sid, member.namespace) is None:  # type: ignore[attr-defined]
+            return
+        waiting = self._ending.setdefault(member.sid, asyncio.get_running_loop().create_future())
+        await asyncio.shield(waiting)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until handlers have finished, this long at the most; only those of this loop."""
+        loop = asyncio.get_running_loop()
+        me = asyncio.current_task()
+        tasks = [task for task in self._host.core.tasks if task.get_loop() is loop and task is not me]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def _give_back(self, member: Member) -> None:
+        if isinstance(member.user, Identity):
+            self._quota.give(member.user.user_id)
+
+
+def _label(error: Exception) -> str:
+    """Codes of our own classes are few; those of Refusal are the application's words and could be anything."""
+    return type(error).code if isinstance(error, RealtimeError) else "internal"
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

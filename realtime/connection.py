@@ -1,0 +1,289 @@
+"""A Socket.IO client: Engine.IO frames in, memberships kept, pings on time.
+
+handshake → CONNECT (one for each namespace) → events and acknowledgements → DISCONNECT or close.
+Rules: whatever is malformed ends the connection and reaches no handler; an event for a namespace that
+we have just ended is an honest race and ignored; while we do not read, the ping time-out stands still.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
+from realtime.errors import CloseCode, LimitError, PayloadError, ProtocolError
+from realtime.limits import Gcra
+from realtime.names import Reason
+from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload
+from realtime.ports import Link, Wire
+from realtime.session import Core, Member, Session, State
+
+logger = logging.getLogger("realtime")
+
+PATIENCE_EVENTS = 200
+"""Events over the rate limit that are answered with an error before the connection is ended (4429)."""
+STRAY_ACKS = 100
+"""Acknowledgements that nobody asked for, before the connection is ended."""
+
+
+class Connection(Session):
+    """One Engine.IO session."""
+
+    kind = "socketio"
+
+    def __init__(
+        self,
+        core: Core,
+        id: str,
+        dialect: Dialect,
+        scope: Mapping[str, Any],
+        decoder: Decoder | MsgPackDecoder,
+        *,
+        ping_interval: float,
+        ping_timeout: float,
+        message_limit: int,
+    ) -> None:
+        super().__init__(core, id, dialect, scope)
+        self.decoder = decoder
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.message_limit = message_limit
+        self.upgrading: Link | None = None
+        now = self.loop.time()
+        self._rate = Gcra(core.settings.events_per_second, max(1, int(core.settings.events_per_second)))
+        self._refused = 0
+        self._strays = 0
+        self._dismissed: set[str] | None = None
+        self._ping_at: float | None = now + ping_interval
+        self._pong_by: float | None = None
+        self._connect_by: float | None = now + core.settings.connect_timeout_seconds
+        self._attachment_by: float | None = None
+        self._plan()
+
+    def greet(self, wire: Wire, upgrades: list[str]) -> None:
+        """The first packet: who you are, and the times and sizes that hold here."""
+        handshake = {
+            "sid": self.id,
+            "upgrades": upgrades,
+            "pingInterval": round(self.ping_interval * 1000),
+            "pingTimeout": round(self.ping_timeout * 1000),
+            "maxPayload": self.message_limit,
+        }
+        self.attach_wire(wire, free=True)
+        self.offer(text("0" + json_text(handshake)))
+
+    def switch(self, wire: Wire) -> None:
+        """The upgrade succeeded: what waited leaves through the new wire."""
+        self.upgrading = None
+        self.attach_wire(wire, free=True)
+
+    # --- inbound
+
+    def receive(self, frame: str | bytes) -> None:
+        if self.closed:
+            return
+        try:
+            self._frame(frame)
+        except ProtocolError as error:
+            self._violation(error)
+
+    def _frame(self, frame: str | bytes) -> None:
+        if not isinstance(frame, str):
+            if len(frame) > self.message_limit:
+                raise ProtocolError("message too big", close=CloseCode.TOO_BIG, code="too_big")
+            self._message(frame)
+            return
+        if _longer_than(frame, self.message_limit):
+            raise ProtocolError("message too big", close=CloseCode.TOO_BIG, code="too_big")
+        kind = frame[:1]
+        if kind == "4":
+            self._message(frame[1:])
+        elif frame == "3":
+            self._pong()
+        elif frame == "1":
+            self._said_goodbye()
+        elif frame != "6":  # a NOOP asks for nothing
+            raise ProtocolError("unknown Engine.IO packet", code="bad_engine_packet")
+
+    def _message(self, data: str | bytes) -> None:
+        try:
+            packet = self.decoder.feed(data)
+        except UnreadablePayload as error:
+            self._unreadable(error)
+            return
+        if packet is None:
+            self._attachment_by = self.loop.time() + self.core.settings.connect_timeout_seconds
+            self._plan()
+            return
+        self._attachment_by = None
+        if packet.type is PacketType.EVENT:
+            self._event(packet)
+        elif packet.type is PacketType.ACK:
+            self._ack(packet)
+        elif packet.type is PacketType.CONNECT:
+            self._connect(packet)
+        else:
+            self._disconnect(packet)
+
+    def _event(self, packet: Packet) -> None:
+        member = self.members.get(packet.namespace)
+        if member is None:
+            self._not_connected(packet)
+            return
+        if self.core.application.limited(packet.namespace):
+            wait = self._rate.hit(self.loop.time())
+            if wait is not None:
+                self._too_fast(packet, wait)
+                return
+        self.enqueue(member, ("event", packet.data, packet.id))
+
+    def _ack(self, packet: Packet) -> None:
+        member = self.members.get(packet.namespace)
+        if member is not None and packet.id is not None and self.acknowledged(member, packet.id, packet.data):
+            return
+        if member is None and not self._was_dismissed(packet.namespace):
+            raise ProtocolError("acknowledgement for a namespace that is not connected", code="ack_before_connect")
+        self._strays += 1
+        self.core.metrics.drops.add("stray_ack")
+        if self._strays > STRAY_ACKS:
+            raise ProtocolError("too many acknowledgements that nobody asked for", code="ack_flood")
+
+    def _connect(self, packet: Packet) -> None:
+        namespace = packet.namespace
+        if namespace in self.members:
+            raise ProtocolError("CONNECT twice for one namespace", code="connect_twice")
+        if not self.core.application.knows(namespace):
+            self.core.metrics.handshakes_refused.add("unknown_namespace")
+            self._answer(self.dialect.connect_error(namespace, {"message": "Invalid namespace"}))
+            return
+        if len(self.members) >= self.core.settings.namespaces_per_connection:
+            refusal = LimitError("Too many namespaces on one connection", code="too_many_namespaces").as_dict()
+            self._answer(self.dialect.connect_error(namespace, {"message": refusal["message"], "data": refusal}))
+            return
+        if self._dismissed:
+            self._dismissed.discard(namespace)
+        self._connect_by = None  # back in ``refuse``, if nothing comes of it
+        member = self.join(self.core.new_sid(), namespace, packet.data)
+        self.enqueue(member, ("connect", packet.data, None))
+
+    def _disconnect(self, packet: Packet) -> None:
+        member = self.members.get(packet.namespace)
+        if member is not None:
+            self.leave(member, Reason.CLIENT)
+        elif not self._was_dismissed(packet.namespace):
+            raise ProtocolError("DISCONNECT from a namespace that is not connected", code="disconnect_before_connect")
+
+    def _not_connected(self, packet: Packet) -> None:
+        if not self._was_dismissed(packet.namespace):
+            raise ProtocolError("event for a namespace that is not connected", code="event_before_connect")
+        self.core.metrics.drops.add("after_disconnect")
+
+    def _was_dismissed(self, namespace: str) -> bool:
+        return bool(self._dismissed) and namespace in self._dismissed  # type: ignore[operator]
+
+    def _too_fast(self, packet: Packet, wait: float) -> None:
+        self._refused += 1
+        self.core.metrics.drops.add("rate_limited")
+        if self._refused > PATIENCE_EVENTS:
+            self.close(CloseCode.TOO_FAST, "too many events", Reason.LIMIT)
+            return
+        self._fail(packet.namespace, packet.id, LimitError("Too many events", retry_after=wait))
+
+    def _unreadable(self, error: UnreadablePayload) -> None:
+        self.core.metrics.drops.add("unreadable_payload")
+        if error.namespace in self.members:
+            self._fail(error.namespace, error.id, error)
+
+    def _fail(self, namespace: str, id: int | None, error: LimitError | PayloadError) -> None:
+        self.core.metrics.errors.add(namespace, error.code)
+        self.fail(namespace, id, error.as_dict())
+
+    def _answer(self, encoded: Encoded | None) -> None:
+        if encoded is not None:
+            self.offer(encoded)
+
+    def refuse(self, member: Member, data: Any) -> None:
+        super().refuse(member, data)
+        if not self.members and not self.closed:
+            self._connect_by = self.loop.time() + self.core.settings.connect_timeout_seconds
+            self._plan()
+
+    # --- the end
+
+    def dismiss(self, namespace: str, reason: str) -> None:
+        """We end one membership: the client is sent DISCONNECT for it and stays connected otherwise."""
+        member = self.members.get(namespace)
+        if member is None:
+            return
+        if member.state is State.JOINED:
+            self._answer(self.dialect.disconnect(namespace))
+        if self._dismissed is None:
+            self._dismissed = set()
+        self._dismissed.add(namespace)
+        self.leave(member, reason)
+
+    def _violation(self, error: ProtocolError) -> None:
+        self.core.metrics.violations.add(error.code)
+        logger.info("client %s broke the protocol: %s", self.id, error.message)
+        self.close(error.close, error.message, Reason.PROTOCOL)
+
+    def _farewell(self, code: int) -> None:
+        # Stock JavaScript clients do not read close codes: DISCONNECT keeps them away, its absence brings them back.
+        if 4500 <= code < 5000:
+            for namespace in self.members:
+                self._answer(self.dialect.disconnect(namespace))
+        if self.wire is not None and self.wire.name == "polling":
+            self.offer(CLOSE_FRAME)
+
+    def _said_goodbye(self) -> None:
+        wire = self.wire
+        self._end(Reason.TRANSPORT_CLOSE)
+        if wire is not None:
+            wire.close(CloseCode.DONE, "")
+
+    def _end(self, reason: str) -> None:
+        super()._end(reason)
+        self.decoder.clear()
+        probe, self.upgrading = self.upgrading, None
+        if probe is not None:
+            probe.lost(reason)
+
+    # --- time
+
+    def _pong(self) -> None:
+        if self._pong_by is None:
+            return  # an honest late answer, or an idle one; nothing to move
+        self._pong_by = None
+        self._ping_at = self.loop.time() + self.ping_interval
+        self._plan()
+
+    def tick(self, now: float) -> None:
+        if self._connect_by is not None and now >= self._connect_by:
+            self.close(CloseCode.POLICY, "no namespace was connected in time", Reason.LIMIT)
+        elif self._attachment_by is not None and now >= self._attachment_by:
+            self._violation(ProtocolError("attachments did not come", code="attachments_late"))
+        elif self._pong_by is not None and now >= self._pong_by and not self.reading_paused:
+            self.close(CloseCode.SILENT, "no answer to a ping", Reason.PING_TIMEOUT)
+        else:
+            self._ping(now)
+            self._expire(now)
+            if not self.closed:
+                self._plan()
+
+    def _ping(self, now: float) -> None:
+        if self._pong_by is not None and now >= self._pong_by:
+            self._pong_by = now + self.ping_timeout  # we are not reading: its answer may lie unread
+        if self._ping_at is not None and now >= self._ping_at:
+            self._ping_at = None
+            self._pong_by = now + self.ping_timeout
+            self.offer(PING_FRAME)
+
+    def _plan(self) -> None:
+        times = (self._ping_at, self._pong_by, self._connect_by, self._attachment_by, self.next_expiry())
+        self.wake_at(min(when for when in times if when is not None))
+
+
+def _longer_than(frame: str, limit: int) -> bool:
+    """Is this text over the limit in bytes? Characters are counted first: one is at most four bytes."""
+    return len(frame) > limit or (len(frame) * 4 > limit and not frame.isascii() and len(frame.encode("utf-8", "surrogatepass")) > limit)

@@ -1,0 +1,101 @@
+"""Pure: no I/O, no clock, no task. What is counted, and where the numbers are kept.
+
+The runtime adds to plain numbers here; an exporter (adapters/prometheus.py) reads them when asked.
+A counter therefore costs one dictionary addition on the hot path, and a test can read it back.
+Label values come only from registered names: a client must not be able to grow a table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Final
+
+Labels = tuple[str, ...]
+
+SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bucket bounds in seconds: a fan-out takes a fraction of a millisecond, a stuck handler seconds."""
+
+
+class Counter:
+    """A number that only grows, one for each combination of label values."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+        self.name, self.help, self.labels = name, help, labels
+        self.values: dict[Labels, float] = {} if labels else {(): 0}
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        self.values[labels] = self.values.get(labels, 0) + amount
+
+    def value(self, *labels: str) -> float:
+        return self.values.get(labels, 0)
+
+
+class Gauge:
+    """A number that goes both ways; or, with ``read``, one that is computed when somebody looks."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+        self.name, self.help, self.labels = name, help, labels
+        self.values: dict[Labels, float] = {} if labels else {(): 0}
+        self.read: Callable[[], dict[Labels, float]] | None = None
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        self.values[labels] = self.values.get(labels, 0) + amount
+
+    def set(self, value: float, *labels: str) -> None:
+        self.values[labels] = value
+
+    def value(self, *labels: str) -> float:
+        return (self.read() if self.read else self.values).get(labels, 0)
+
+
+class Histogram:
+    """Observed seconds in buckets: for each combination of labels ``[bucket counts…, over]`` and a sum."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, help: str, labels: Labels = (), bounds: tuple[float, ...] = SECONDS) -> None:
+        self.name, self.help, self.labels, self.bounds = name, help, labels, bounds
+        self.counts: dict[Labels, list[int]] = {}
+        self.sums: dict[Labels, float] = {}
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        counts = self.counts.get(labels)
+        if counts is None:
+            counts = self.counts[labels] = [0] * (len(self.bounds) + 1)
+            self.sums[labels] = 0.0
+        counts[bisect_left(self.bounds, seconds)] += 1
+        self.sums[labels] += seconds
+
+
+class Metrics:
+    """Every number of one server. A second server in the same process has its own."""
+
+    def __init__(self) -> None:
+        self.connections = Gauge("realtime_connections", "Client connections open now", ("wire",))
+        self.members = Gauge("realtime_namespace_connections", "Clients connected to a namespace now", ("namespace",))
+        self.connects = Counter("realtime_connects_total", "Namespace connections, by outcome", ("namespace", "outcome"))
+        self.disconnects = Counter("realtime_disconnects_total", "Namespace disconnections, by reason", ("namespace", "reason"))
+        self.handshakes_refused = Counter("realtime_handshakes_refused_total", "Handshakes refused, by reason", ("reason",))
+        self.rooms = Gauge("realtime_rooms", "Rooms with at least one member on this instance", ("namespace",))
+        self.events_in = Counter("realtime_events_received_total", "Events received from clients", ("namespace", "event"))
+        self.events_out = Counter("realtime_events_sent_total", "Events handed to clients, one for each recipient", ("namespace",))
+        self.emissions = Counter("realtime_emissions_total", "Events emitted, whatever the number of recipients", ("namespace",))
+        self.errors = Counter("realtime_errors_total", "Errors answered to clients, by code", ("namespace", "code"))
+        self.handler_seconds = Histogram("realtime_handler_seconds", "Time in event handlers", ("namespace", "event"))
+        self.fanout_seconds = Histogram("realtime_fanout_seconds", "Time to hand one emission to all its local recipients", ("namespace",))
+        self.drops = Counter("realtime_drops_total", "Frames, events and messages dropped, by reason", ("reason",))
+        self.violations = Counter("realtime_protocol_violations_total", "Protocol violations by clients, by reason", ("reason",))
+        self.bus_up = Gauge("realtime_bus_up", "1 while the configured bus answers, 0 while it does not; absent without one")
+        self.bus_reconnects = Counter("realtime_bus_reconnects_total", "Times the subscription to the bus was made anew after a break")
+        self.bus_messages = Counter("realtime_bus_messages_total", "Messages over the bus", ("direction",))
+        self.bus_refused = Counter("realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",))
+        self.history_pending = Gauge("realtime_history_pending", "Stored messages not yet written to the database")
+        self.loop_lag_seconds = Gauge("realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval")
+
+    def all(self) -> list[Counter | Gauge | Histogram]:
+        return [value for value in vars(self).values() if isinstance(value, Counter | Gauge | Histogram)]

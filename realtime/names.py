@@ -1,0 +1,77 @@
+"""Pure: no I/O, no clock, no task. Identifier types, reserved names, and which names are valid."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NewType
+
+Sid = NewType("Sid", str)
+"""One client in one namespace, as Socket.IO shows it to the client."""
+SessionId = NewType("SessionId", str)
+"""One client connection (Engine.IO's sid); it carries a Sid for each namespace."""
+NamespaceName = NewType("NamespaceName", str)
+Room = NewType("Room", str)
+EventName = NewType("EventName", str)
+UserId = NewType("UserId", str)
+
+ROOT: Final = NamespaceName("/")
+
+NAME_LIMIT: Final = 128
+"""Characters in a room, topic, user or event name (CONTRACT section 5)."""
+
+LIFECYCLE_EVENTS: Final = frozenset(
+    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "*"}
+)
+"""Names that a client may not send: the protocol and the stock clients use them for themselves."""
+
+SYSTEM_USER: Final = "SYSTEM"
+"""The author of arrivals and departures on the raw chat route; nobody may be called so."""
+
+
+def problem_with_name(name: object, what: str) -> str | None:
+    """Say in one sentence what is wrong with a room, topic or user name; None when it is fine."""
+    if not isinstance(name, str):
+        return f"{what} must be a string"
+    if not name:
+        return f"{what} must not be empty"
+    if len(name) > NAME_LIMIT:
+        return f"{what} is longer than {NAME_LIMIT} characters"
+    if not name.isprintable():
+        # isprintable() is false for control, format (zero-width, right-to-left marks), surrogate
+        # and line-separator characters; the plain space is the one separator it lets through.
+        return f"{what} contains control or invisible characters"
+    if name != name.strip():
+        return f"{what} begins or ends with a space"
+    return None
+
+
+def is_system_room(room: str) -> bool:
+    """Rooms beginning with ``@`` or ``user:`` belong to the system: nobody joins or reads them by name."""
+    return room.startswith(("@", "user:"))
+
+
+def direct_room(one: str, other: str) -> Room:
+    """The room of a private conversation, the same from both sides: ``@alice:bob``."""
+    first, second = sorted((one, other))
+    return Room(f"@{first}:{second}")
+
+
+def user_room(user: str) -> Room:
+    """The room that holds every connection of one user."""
+    return Room(f"user:{user}")
+
+
+class Reason(StrEnum):
+    """Why a client left a namespace: what the disconnect hook is told, and a metric label."""
+
+    CLIENT = "client disconnect"
+    SERVER = "server disconnect"
+    PING_TIMEOUT = "ping timeout"
+    TRANSPORT_CLOSE = "transport close"
+    TRANSPORT_ERROR = "transport error"
+    PROTOCOL = "protocol error"
+    SLOW = "slow"
+    LIMIT = "limit"
+    DRAINING = "draining"
+    REPLACED = "replaced"
+    EXPIRED = "token expired"

@@ -1,0 +1,287 @@
+"""A namespace whose events are written like FastAPI routes: as a class, or as an object to register functions on.
+
+(``realtime/namespace.py`` is the class; ``namespaces/`` at the top are the features built with it.)
+
+Lifecycle of a client, on every wire: ``authorize`` may refuse and its value becomes ``socket.user``; then the
+client is told CONNECT; then ``connected`` may greet; ``may_join`` is asked before a room is joined by name;
+``disconnected`` runs once, if the client was let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
+
+from fastapi.params import Depends
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+
+from realtime.codecs import Dialect
+from realtime.context import Socket
+from realtime.errors import LimitError, Refusal, UsageError
+from realtime.limits import Gcra, parse_rate
+from realtime.metrics import Metrics
+from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT
+from realtime.peer import Peer
+from realtime.resolve import Call, Plan, compile_plan
+from realtime.rooms import Target
+from realtime.session import Member
+from realtime.spoken import name_and_args
+
+HOOKS: Final = ("authorize", "connected", "disconnected", "may_join")
+Function = TypeVar("Function", bound=Callable[..., Any])
+_MARK = "__realtime_event__"
+
+
+@dataclass(frozen=True, slots=True)
+class EventOptions:
+    """What ``@event`` was told."""
+
+    name: str | None = None
+    concurrent: bool = False
+    limit: str | None = None
+
+
+@overload
+def event(handler: Function, /) -> Function: ...
+
+
+@overload
+def event(
+    name: str | None = None, /, *, concurrent: bool = False, limit: str | None = None
+) -> Callable[[Function], Function]: ...
+
+
+def event(handler: Any = None, /, *, concurrent: bool = False, limit: str | None = None) -> Any:
+    """Mark a method of a Namespace class as an event handler: ``@event`` or ``@event("name", limit="20/10s")``.
+
+    Events of one client run one at a time, in order; ``concurrent=True`` lets this one run beside others.
+    ``limit`` is counted for each connection.
+    """
+    if callable(handler):
+        setattr(handler, _MARK, EventOptions())
+        return handler
+
+    def mark(function: Function) -> Function:
+        setattr(function, _MARK, EventOptions(handler, concurrent, limit))
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class EventHandler:
+    """A registered event: its compiled plan and its options."""
+
+    name: str
+    plan: Plan
+    concurrent: bool
+    limit: tuple[int, float] | None
+
+
+class Home(Protocol):
+    """What a namespace asks of the server it is included in."""
+
+    metrics: Metrics
+
+    @property
+    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
+
+    async def publish(
+        self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
+    ) -> int: ...
+
+    def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
+
+    def raw(
+        self, namespace: str, websocket: WebSocket, auth: Any, dialect: Dialect | None, enter: Iterable[str]
+    ) -> AbstractAsyncContextManager[Peer]: ...
+
+
+class Namespace:
+    """The events and hooks of one Socket.IO namespace; give it to ``Realtime.include``."""
+
+    path: ClassVar[str] = ""
+
+    def __init__(self, path: str | None = None, *, dependencies: Sequence[Depends] = ()) -> None:
+        """``dependencies`` run before every event, as those of a FastAPI router do before its routes.
+
+        Raises UsageError for a bad path or a handler whose signature cannot be compiled.
+        """
+        self.name = path or self.path
+        if not self.name.startswith("/") or len(self.name) > NAME_LIMIT or "," in self.name or "?" in self.name:
+            raise UsageError(f"a namespace begins with / and has neither , nor ? in it; {self.name!r} came")
+        self._dependencies = tuple(dependencies)
+        self._home: Home | None = None
+        self.events: dict[str, EventHandler] = {}
+        self._hooks: dict[str, Plan] = {}
+        for name in dir(type(self)):
+            function = getattr(type(self), name, None)
+            if name in HOOKS and callable(function):
+                self._add_hook(name, getattr(self, name))
+            options = getattr(function, _MARK, None)
+            if isinstance(options, EventOptions):
+                self._add_event(options.name or name, getattr(self, name), options)
+
+    # --- registering functions
+
+    def event(self, handler: Any = None, /, *, concurrent: bool = False, limit: str | None = None) -> Any:
+        """Register a function for an event: ``@chat.event`` takes the function's name, ``@chat.event("name")`` another."""
+        if callable(handler):
+            self._add_event(handler.__name__, handler, EventOptions())
+            return handler
+
+        def register(function: Function) -> Function:
+            self._add_event(handler or function.__name__, function, EventOptions(handler, concurrent, limit))
+            return function
+
+        return register
+
+    def hook(self, name: str) -> Callable[[Function], Function]:
+        """Register a function as ``authorize``, ``connected``, ``disconnected`` or ``may_join``."""
+        if name not in HOOKS:
+            raise UsageError(f"a hook is one of {', '.join(HOOKS)}; {name!r} came")
+
+        def register(function: Function) -> Function:
+            self._add_hook(name, function)
+            return function
+
+        return register
+
+    def _add_event(self, name: str, function: Callable[..., Any], options: EventOptions) -> None:
+        if name in LIFECYCLE_EVENTS or len(name) > NAME_LIMIT:
+            raise UsageError(f"{name!r} cannot be an event of {self.name}: it is reserved or too long")
+        if name in self.events:
+            raise UsageError(f"the event {name!r} of {self.name} has a handler already")
+        plan = self._compile(function, name, self._dependencies)
+        limit = parse_rate(options.limit) if options.limit else None
+        self.events[name] = EventHandler(name, plan, options.concurrent, limit)
+
+    def _add_hook(self, name: str, function: Callable[..., Any]) -> None:
+        self._hooks[name] = self._compile(function, name, ())
+
+    def _compile(self, function: Callable[..., Any], name: str, dependencies: Sequence[Depends]) -> Plan:
+        return compile_plan(
+            function, injectables=(Socket, Namespace), dependencies=dependencies, where=f"{self.name} {name}"
+        )
+
+    # --- saying
+
+    async def emit(
+        self,
+        event: Any,
+        data: Any = None,
+        *,
+        to: Target = None,
+        skip: str | Iterable[str] = (),
+        volatile: bool = False,
+    ) -> int:
+        """Emit to a room, several rooms (a list) or everyone (None), on every instance and every wire.
+
+        ``event`` is a name, or a pydantic model whose class names the event. ``skip`` is a sid or several.
+        Answers how many clients of this instance were reached. Raises UsageError for data that is not JSON.
+        """
+        name, args = name_and_args(event, data)
+        skipped = (skip,) if isinstance(skip, str) else tuple(skip)
+        return await self.home.publish(self.name, name, args, to, skipped, volatile)
+
+    def sockets(self, room: str | None = None) -> list[Socket]:
+        """The clients of this instance in a room, or in the namespace."""
+        return self.home.sockets(self.name, room)
+
+    def raw(
+        self,
+        websocket: WebSocket,
+        *rooms: str,
+        auth: Any = None,
+        dialect: Dialect | None = None,
+    ) -> AbstractAsyncContextManager[Peer]:
+        """A plain WebSocket becomes a client of this namespace and of these rooms, for as long as the block lasts.
+
+        ``async with chat.raw(ws, room) as peer: async for text in peer: …``. The authorise step and the join rule
+        run before the socket is accepted; a refusal closes it with 1008 and ends the block's task.
+        """
+        return self.home.raw(self.name, websocket, auth, dialect, rooms)
+
+    # --- what the server calls
+
+    @property
+    def home(self) -> Home:
+        if self._home is None:
+            raise UsageError(f"namespace {self.name} is not included in a server yet: Realtime(app).include(it)")
+        return self._home
+
+    def move_in(self, home: Home) -> None:
+        if self._home is not None and self._home is not home:
+            raise UsageError(f"namespace {self.name} is included in another server already")
+        self._home = home
+
+    def overlaps(self, data: Sequence[Any]) -> bool:
+        handler = self.events.get(data[0])
+        return handler is not None and handler.concurrent
+
+    async def let_in(self, socket: Socket, auth: Any) -> None:
+        """The authorise step; what it raises is the refusal."""
+        if "authorize" in self._hooks:
+            user = await self._run_hook("authorize", socket, (auth,))
+            if user is not None:
+                socket.user = user
+
+    async def greet(self, socket: Socket) -> None:
+        if "connected" in self._hooks:
+            await self._run_hook("connected", socket, ())
+
+    async def say_goodbye(self, socket: Socket, reason: str) -> None:
+        if "disconnected" in self._hooks:
+            await self._run_hook("disconnected", socket, (reason,))
+
+    async def ask_to_join(self, socket: Socket, room: str) -> None:
+        if "may_join" in self._hooks:
+            await self._run_hook("may_join", socket, (room,))
+
+    async def handle(self, socket: Socket, data: Sequence[Any], labels: tuple[str, str]) -> Any:
+        """Run the handler of one event; answers its value, JSON-ready."""
+        handler = self.events.get(data[0])
+        if handler is None:
+            raise Refusal("unknown_event", f"{self.name} has no such event")
+        if handler.limit is not None:
+            _check_rate(socket, handler, socket.loop_time())
+        started = perf_counter()
+        try:
+            return await handler.plan.run(self._call(socket, data[1:]))
+        finally:
+            self.home.metrics.handler_seconds.observe(perf_counter() - started, *labels)
+
+    async def _run_hook(self, name: str, socket: Socket, args: tuple[Any, ...]) -> Any:
+        """Hooks take as many of their arguments as they declare; no auth sent is no argument."""
+        plan = self._hooks[name]
+        given = args[: len(plan.arguments)]
+        if name == "authorize" and given == (None,) and not plan.arguments[0].required:
+            given = ()
+        return await plan.run(self._call(socket, given))
+
+    def _call(self, socket: Socket, args: Sequence[Any]) -> Call:
+        return Call(
+            args=args,
+            connection=socket.connection,
+            injected={Socket: socket, Namespace: self},
+            overrides=self.home.dependency_overrides,
+            cache=socket.cache,
+        )
+
+
+def _check_rate(socket: Socket, handler: EventHandler, now: float) -> None:
+    assert handler.limit is not None
+    count, seconds = handler.limit
+    rate = socket.cache.get(handler)
+    if rate is None:
+        rate = socket.cache[handler] = Gcra(count / seconds, count)
+    wait = rate.hit(now)
+    if wait is not None:
+        raise LimitError(f"No more than {count} of {handler.name} in {seconds:g} s", retry_after=wait)
+
+
+__all__ = ["EventHandler", "HTTPConnection", "Member", "Namespace", "event"]

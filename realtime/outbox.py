@@ -1,0 +1,144 @@
+"""What waits to be sent to one client, and the rule for when that is too much.
+
+While the wire is free a frame is handed over at once and the outbox is two empty fields. A lone
+message always fits an empty backlog. Volatile frames (typing, cursors) are the first to go.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from realtime.codecs import Encoded
+from realtime.ports import Wire
+
+Policy = Literal["disconnect", "drop_newest", "drop_oldest", "latest_per_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may wait for one client, and what happens over it."""
+
+    messages: int = 1_000
+    size_bytes: int = 1 << 20
+    policy: Policy = "disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    encoded: Encoded
+    volatile: bool
+    key: str | None
+
+
+class Outbox:
+    """One client's way out. Belongs to the event loop of its session."""
+
+    __slots__ = ("_backlog", "_bounds", "_free", "_on_drop", "_size", "_wire")
+
+    def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
+        self._bounds = bounds
+        self._on_drop = on_drop
+        self._wire: Wire | None = None
+        self._free = False
+        self._backlog: deque[_Waiting] | None = None
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._backlog) if self._backlog else 0
+
+    @property
+    def free(self) -> bool:
+        """Would a frame leave at once?"""
+        return self._free
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._size
+
+    def attach(self, wire: Wire, *, free: bool) -> None:
+        """Frames leave through this wire from now on; what waited leaves first."""
+        self._wire = wire
+        self._free = free
+        while self._free and self._backlog:
+            self._free = wire.send(self._next())
+
+    def hold(self) -> None:
+        """The wire has no room until it takes again (polling, between two requests): frames wait."""
+        self._free = False
+
+    def detach(self) -> None:
+        """No wire, or none any more: frames wait."""
+        self._wire = None
+        self._free = False
+
+    def offer(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> bool:
+        """Send it or keep it. False: the client is too slow and its session is to be closed (4430)."""
+        if self._free and self._wire is not None:
+            self._free = self._wire.send(encoded)
+            return True
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = deque()
+        if key is not None and self._bounds.policy == "latest_per_key":
+            self._forget(lambda waiting: waiting.key == key, "superseded")
+        if backlog and self._over(encoded):
+            self._forget(lambda waiting: waiting.volatile, "volatile")
+        if backlog and self._over(encoded):
+            return self._too_much(encoded, volatile, key)
+        self._keep(encoded, volatile, key)
+        return True
+
+    def take(self) -> Encoded | None:
+        """The wire has room: the next frame; None leaves the wire marked as free."""
+        if not self._backlog:
+            self._free = self._wire is not None
+            return None
+        return self._next()
+
+    def clear(self) -> None:
+        self._backlog = None
+        self._size = 0
+
+    def _over(self, encoded: Encoded) -> bool:
+        assert self._backlog is not None
+        return len(self._backlog) >= self._bounds.messages or self._size + encoded.size > self._bounds.size_bytes
+
+    def _too_much(self, encoded: Encoded, volatile: bool, key: str | None) -> bool:
+        if volatile:
+            self._on_drop("volatile")
+            return True
+        if self._bounds.policy == "drop_oldest":
+            while self._backlog and self._over(encoded):
+                self._next()
+                self._on_drop("drop_oldest")
+            self._keep(encoded, volatile, key)
+            return True
+        self._on_drop("slow" if self._bounds.policy == "disconnect" else "drop_newest")
+        return self._bounds.policy != "disconnect"
+
+    def _keep(self, encoded: Encoded, volatile: bool, key: str | None) -> None:
+        assert self._backlog is not None
+        self._backlog.append(_Waiting(encoded, volatile, key))
+        self._size += encoded.size
+
+    def _next(self) -> Encoded:
+        assert self._backlog
+        encoded = self._backlog.popleft().encoded
+        self._size -= encoded.size
+        return encoded
+
+    def _forget(self, which: Callable[[_Waiting], bool], reason: str) -> None:
+        assert self._backlog is not None
+        if not any(which(waiting) for waiting in self._backlog):
+            return
+        kept: deque[_Waiting] = deque()
+        for waiting in self._backlog:
+            if which(waiting):
+                self._size -= waiting.encoded.size
+                self._on_drop(reason)
+            else:
+                kept.append(waiting)
+        self._backlog = kept

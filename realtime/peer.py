@@ -1,0 +1,173 @@
+"""A plain WebSocket client (or another without a library) as a member of a namespace.
+
+Inbound is pulled by the route that serves it, so a slow handler slows its own client and nobody else;
+outbound goes the way of every session: encoded once, bounded, never waiting for a slow reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+from realtime.codecs import Dialect, Encoded, json_bytes, text
+from realtime.context import Socket
+from realtime.errors import AccessError, CloseCode, LimitError, RealtimeError
+from realtime.limits import Gcra
+from realtime.names import Reason
+from realtime.session import Core, Member, Session
+
+PATIENCE_MESSAGES = 200
+"""Messages over the rate limit that are answered with an error before the connection is ended (4429)."""
+
+
+class RawSession(Session):
+    """A session that speaks a raw dialect and is in one namespace."""
+
+    kind = "raw"
+
+    def __init__(self, core: Core, id: str, dialect: Dialect, scope: Mapping[str, Any]) -> None:
+        super().__init__(core, id, dialect, scope)
+        self.refusal: dict[str, Any] | None = None
+        self._settled: asyncio.Future[None] = self.loop.create_future()
+
+    async def enter(self, sid: str, namespace: str, auth: Any) -> Member:
+        """Ask to be let in. Raises AccessError with the application's words when it is refused."""
+        member = self.join(sid, namespace, auth)
+        self.enqueue(member, ("connect", auth, None))
+        await self._settled
+        if self.refusal is not None:
+            self.closed = True
+            self.core.sessions.pop(self.id, None)
+            raise _as_error(self.refusal)
+        return member
+
+    def accept(self, member: Member, data: Mapping[str, Any] | None) -> bool:
+        accepted = super().accept(member, data)
+        self._settle()
+        return accepted
+
+    def refuse(self, member: Member, data: Any) -> None:
+        super().refuse(member, data)
+        self.refusal = data
+        self._settle()
+
+    def leave(self, member: Member, reason: str) -> None:
+        super().leave(member, reason)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._settled.done():
+            self._settled.set_result(None)
+
+    def receive(self, frame: str | bytes) -> None:
+        """Nothing comes this way: the route pulls."""
+
+    def dismiss(self, namespace: str, reason: str) -> None:
+        code, words = DISMISSALS.get(reason, (CloseCode.DONE, ""))
+        self.close(code, words, reason)
+
+
+DISMISSALS: Mapping[str, tuple[CloseCode, str]] = {
+    Reason.EXPIRED: (CloseCode.POLICY, "Token expired"),
+    Reason.LIMIT: (CloseCode.TOO_FAST, "too many messages"),
+    Reason.DRAINING: (CloseCode.DRAINING, "server shutting down"),
+    Reason.REPLACED: (CloseCode.REPLACED, "replaced by another connection"),
+}
+
+
+class Inbound(Protocol):
+    """Where a peer's frames come from; the wire that also carries its outbound frames."""
+
+    async def read(self) -> str | bytes | None:
+        """The next frame; None when the client is gone."""
+
+
+class Peer:
+    """One raw client while its route runs. Iterate over it for its texts; send to it; it is a Socket too."""
+
+    def __init__(self, session: RawSession, socket: Socket, inbound: Inbound) -> None:
+        self.socket = socket
+        self._session = session
+        self._inbound = inbound
+        settings = session.core.settings
+        self._limit = settings.message_limit_bytes
+        self._rate = Gcra(settings.events_per_second, max(1, int(settings.events_per_second)))
+        self._refused = 0
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Texts that kept within size and rate; ends when the client is gone or was closed."""
+        while (message := await self.read()) is not None:
+            yield message
+
+    async def read(self) -> str | None:
+        """The next text; None when the client is gone or was closed."""
+        while True:
+            frame = await self._inbound.read()
+            if frame is None or self._session.closed:
+                return None
+            if not isinstance(frame, str):
+                self.close(CloseCode.UNSUPPORTED, "text frames only")
+            elif len(frame) > self._limit or len(frame.encode("utf-8", "surrogatepass")) > self._limit:
+                self.close(CloseCode.TOO_BIG, "message too big")
+            elif self._within_rate():
+                return frame
+
+    def _within_rate(self) -> bool:
+        wait = self._rate.hit(self._session.loop.time())
+        if wait is None:
+            return True
+        self._refused += 1
+        self._session.core.metrics.drops.add("rate_limited")
+        if self._refused > PATIENCE_MESSAGES:
+            self.close(CloseCode.TOO_FAST, "too many messages")
+        else:
+            self.say({"type": "error", **LimitError("Too many messages", retry_after=wait).as_dict()})
+        return False
+
+    def say(self, message: Any) -> None:
+        """To this client alone: a string as it is, anything else as JSON. Never waits."""
+        self._session.offer(as_text(message))
+
+    def close(self, code: int = CloseCode.DONE, words: str = "", reason: str = Reason.SERVER) -> None:
+        self._session.close(code, words, reason)
+
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
+
+def as_text(message: Any) -> Encoded:
+    return text(message) if isinstance(message, str) else text(json_bytes(message))
+
+
+class PlainDialect:
+    """Base of the forms that plain clients are spoken to in: ``say`` turns an event into a text, or None to be silent."""
+
+    name = "plain"
+
+    def __init__(self, say: Callable[[str, Any], str | dict[str, Any] | None]) -> None:
+        self._say = say
+
+    def event(self, namespace: str, name: str, args: Any, id: int | None = None) -> Encoded | None:
+        said = self._say(name, args[0] if args else None)
+        return None if said is None else as_text(said)
+
+    def ack(self, namespace: str, id: int, args: Any) -> Encoded | None:
+        return None
+
+    def connect(self, namespace: str, data: Mapping[str, Any]) -> Encoded | None:
+        return None
+
+    def connect_error(self, namespace: str, data: Any) -> Encoded | None:
+        return None
+
+    def disconnect(self, namespace: str) -> Encoded | None:
+        return None
+
+
+def _as_error(refusal: Any) -> RealtimeError:
+    data = refusal.get("data") if isinstance(refusal, dict) else None
+    found = data if isinstance(data, dict) else {}
+    message = str(refusal.get("message", "")) if isinstance(refusal, dict) else str(refusal)
+    return AccessError(message, code=str(found.get("code", "forbidden")), details=found.get("details"))

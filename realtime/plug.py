@@ -1,0 +1,53 @@
+"""Finding adapters by name, so that the core imports none: entry points of the group ``realtime.adapters``."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from realtime.errors import UsageError
+
+GROUP: Final = "realtime.adapters"
+OURS: Final = {
+    "polling": "adapters.polling:Polling",
+    "websocket": "adapters.portable:Portable",
+    "sse": "adapters.sse:EventStream",
+    "redis": "adapters.redis:open_bus",
+    "rediss": "adapters.redis:open_bus",
+    "redis+sentinel": "adapters.redis:open_bus",
+    "valkey": "adapters.redis:open_bus",
+    "sql": "adapters.sql:open_history",
+    "prometheus": "adapters.prometheus:Exporter",
+}
+"""What stands beside us; named here too so that a checkout works that was never installed."""
+
+
+@cache
+def find(name: str) -> Any:
+    """The adapter of this name (for a bus or store: the scheme of its URL). Raises UsageError when there is none."""
+    for entry in entry_points(group=GROUP, name=name):
+        if name not in OURS or entry.value != OURS[name]:
+            return entry.load()
+    if name not in OURS:
+        known = sorted({entry.name for entry in entry_points(group=GROUP)} | set(OURS))
+        raise UsageError(f"there is no adapter called {name!r}; known are {', '.join(known)}")
+    module, _, attribute = OURS[name].partition(":")
+    check_neighbour("adapters")
+    return getattr(import_module(module), attribute)
+
+
+def check_neighbour(package: str) -> None:
+    """Our top-level packages have plain names; stop with a sentence when somebody else's is found first."""
+    home = Path(__file__).resolve().parent.parent
+    module = sys.modules.get(package) or import_module(package)
+    places = [Path(place).resolve() for place in getattr(module, "__path__", [])]
+    if home / package not in places:
+        found = places[0] if places else getattr(module, "__file__", "somewhere else")
+        raise UsageError(
+            f"the package {package!r} of realtime-rooms in {home / package} is hidden by another one in {found}: "
+            f"rename that one, or start from another folder"
+        )

@@ -1,0 +1,150 @@
+"""What the core needs from the world, one promise a line. Adapters keep these promises; the core never imports one.
+
+All wire calls are synchronous both ways and answer with back-pressure; they belong to the event loop
+of their connection. Bus and History calls may be awaited from any event loop of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from realtime.codecs import Encoded
+
+
+class Wire(Protocol):
+    """Core to edge: carries frames to one client."""
+
+    name: str
+    """``websocket``, ``polling``, ``raw`` or ``sse``: a label and what ``Server.transport()`` answers."""
+    link: Link
+    """Whom to tell; an upgrade changes it."""
+
+    def send(self, encoded: Encoded) -> bool:
+        """Take these frames now, in order. False: full; the wire calls ``Link.take`` when it has room."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Say good-bye after what was taken; a client that does not read is cut. Repeats do nothing."""
+
+    def pause(self) -> None:
+        """Stop reading from the client until ``resume``."""
+
+    def resume(self) -> None: ...
+
+
+class Link(Protocol):
+    """Edge to core: what a wire tells about its client. The core's session implements it."""
+
+    def receive(self, frame: str | bytes) -> None:
+        """Here is a whole message from the client. The core calls ``Wire.pause`` when it wants no more."""
+
+    def take(self) -> Encoded | None:
+        """You have room again: the next of the backlog, or None when there is nothing (then ``send`` comes)."""
+
+    def hold(self) -> None:
+        """No room until the next ``take``: a poll was answered and the next one has not come."""
+
+    wire: Wire | None
+    closed: bool
+
+    def close(self, code: int, text: str, reason: str) -> None:
+        """The wire found a violation that only it can see. Repeats do nothing."""
+
+    def lost(self, reason: str) -> None:
+        """The client is gone. Nothing is sent after this. Repeats do nothing."""
+
+
+class Door(Protocol):
+    """Edge to core: where Engine.IO requests knock. HandshakeError is the answer no."""
+
+    message_limit: int
+    """Bytes of one message, and of one polling POST."""
+
+    def admit(self, scope: Mapping[str, Any]) -> str | None:
+        """Check transport, version, method, origin and session id; the session id, None for a handshake."""
+
+    def open(self, scope: Mapping[str, Any], wire: Wire) -> Link:
+        """A new session on this wire; its handshake packet is the first thing the wire is given."""
+
+    def find(self, sid: str) -> Link:
+        """The session of this id."""
+
+    def upgrade(self, sid: str, wire: Wire) -> Link | None:
+        """A WebSocket wants to take over a polling session; None when it may not (accept it, then close)."""
+
+    def answer_headers(self, scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+        """Headers for the answer: CORS, and the cookie where one is configured."""
+
+
+class ServesScope(Protocol):
+    """A wire adapter: serves the requests of its kind. Found by name among the entry points ``realtime.adapters``."""
+
+    async def __call__(self, door: Door, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...
+
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """One chat message as it is stored. ``timestamp`` is ISO 8601 in UTC with a ``Z``; ``id`` sorts by age."""
+
+    id: str
+    room: str
+    username: str
+    text: str
+    timestamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages oldest first; ``more`` tells that older ones exist."""
+
+    messages: Sequence[StoredMessage]
+    more: bool
+
+
+@runtime_checkable
+class History(Protocol):
+    """Core to edge: stored chat messages."""
+
+    def append(self, message: StoredMessage) -> None:
+        """Keep this; returns at once, written behind in batches. Raises LimitError when too many wait."""
+
+    async def page(self, room: str, *, before: str | None = None, limit: int = 50) -> Page:
+        """The newest ``limit`` messages older than the id ``before``; sees everything appended here before the call.
+
+        An unknown ``before`` answers with what is older than that id would be. Raises OutsideError.
+        """
+
+    async def ping(self) -> None:
+        """Raises OutsideError when the store does not answer."""
+
+    async def flush(self) -> None:
+        """Returns when everything appended before the call is stored. Raises OutsideError."""
+
+    async def close(self) -> None:
+        """Flush and let go. Repeats do nothing."""
+
+
+class Bus(Protocol):
+    """Takes messages to every *other* node, at most once, and hands theirs in. No order is promised."""
+
+    async def publish(self, message: bytes) -> None:
+        """Raises OutsideError when the message could not be handed over, after the adapter's own retries."""
+
+    def listen(self) -> AsyncIterator[bytes]:
+        """Messages of all nodes, this one included (the caller knows its own); survives breaks, never ends by itself."""
+
+    async def ping(self) -> None:
+        """Raises OutsideError when the bus does not answer within a second."""
+
+    async def close(self) -> None: ...
+
+
+OpenBus = Callable[[str, str, Any], Bus]
+"""``open_bus(url, channel, metrics)``: what an entry point of the group ``realtime.adapters`` names for a scheme."""
+OpenHistory = Callable[[str, Any], History]
+"""``open_history(database_url, metrics)``."""

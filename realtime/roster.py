@@ -1,0 +1,210 @@
+"""python-socketio's client manager, over our hub: the same calls, the same meaning, another index beneath.
+
+``LocalManager`` is one node. ``BusManager`` is a node among others: python-socketio's own pub/sub manager
+and message format, carried by whatever keeps the port ``Bus``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+import socketio
+from socketio.async_manager import AsyncManager
+from socketio.async_pubsub_manager import AsyncPubSubManager
+from socketio.packet import Packet as StockPacket
+
+from realtime.codecs import json_bytes
+from realtime.errors import OutsideError, UsageError
+from realtime.hub import Hub
+from realtime.metrics import Metrics
+from realtime.names import Reason
+from realtime.ports import Bus
+from realtime.rooms import Target
+from realtime.session import State
+
+logger = logging.getLogger("realtime")
+
+
+class LocalManager(AsyncManager):  # type: ignore[misc]
+    """Everything a client manager can be asked about the clients of this node."""
+
+    hub: Hub
+
+    def get_namespaces(self) -> list[str]:
+        return list(self.hub.namespaces)
+
+    def get_participants(self, namespace: str, room: Target) -> Iterator[tuple[str, str]]:
+        for member in self.hub.select(namespace, room):
+            yield member.sid, member.session.id
+
+    def is_connected(self, sid: str, namespace: str) -> bool:
+        return self.hub.is_connected(sid, namespace)
+
+    def is_pre_connected(self, sid: str, namespace: str) -> bool:
+        member = self.hub.find(sid, namespace)
+        return member is not None and member.state is State.PENDING
+
+    def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
+        session = self.server.eio.sockets.get(eio_sid)
+        member = session.members.get(namespace) if session is not None else None
+        return member.sid if member is not None else None
+
+    def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
+        member = self.hub.find(sid, namespace)
+        return member.session.id if member is not None else None
+
+    def is_sid_room(self, namespace: str, room: Any) -> bool:
+        rooms = self.hub.namespaces.get(namespace)
+        return rooms is not None and room in rooms.everyone
+
+    def basic_enter_room(self, sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> None:
+        self.hub.join(sid, namespace, room)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
+        self.hub.leave(sid, namespace, room)
+
+    def basic_close_room(self, room: Any, namespace: str) -> None:
+        self.hub.close_room(room, namespace)
+
+    def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        member = self.hub.find(sid, namespace)
+        if member is not None and member.state is not State.GONE:
+            member.session.dismiss(namespace, Reason.SERVER)
+
+    def get_rooms(self, sid: str, namespace: str) -> list[Any]:
+        return list(self.hub.rooms_of(sid, namespace))
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str | None = None,
+        room: Target = None,
+        skip_sid: Any = None,
+        callback: Any = None,
+        to: Target = None,
+        volatile: bool = False,
+        **kwargs: Any,
+    ) -> int:
+        """Deliver on this node; answers how many clients that were."""
+        target = room if to is None else to
+        namespace = namespace or "/"
+        args = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        skip = skipped(skip_sid)
+        if callback is None:
+            return self.hub.deliver(namespace, event, args, target, skip, volatile=volatile)
+        members = [member for member in self.hub.select(namespace, target) if member.sid not in skip]
+        return self.hub.ask(members, event, args, callback)
+
+
+class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
+    """A node among others. The bus never delivers here: what this node emits it delivers itself, before publishing."""
+
+    name = "bus"
+
+    def __init__(self, bus: Bus, metrics: Metrics, channel: str = "socketio") -> None:
+        super().__init__(channel=channel)
+        self.bus = bus
+        self.metrics = metrics
+        self.thread: asyncio.Task[None] | None = None
+        self._deaf = False
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str | None = None,
+        room: Target = None,
+        skip_sid: Any = None,
+        callback: Any = None,
+        to: Target = None,
+        volatile: bool = False,
+        **kwargs: Any,
+    ) -> int:
+        """Deliver here, then tell the other nodes; answers how many were reached here. Never raises for bus trouble."""
+        target = room if to is None else to
+        options = {"namespace": namespace or "/", "room": target, "skip_sid": skip_sid, "callback": callback}
+        if kwargs.get("ignore_queue"):
+            return await LocalManager.emit(self, event, data, volatile=volatile, **options)
+        if callback is not None:
+            await super().emit(event, data, **options)
+            return self.hub.count(namespace or "/", target)
+        reached = await LocalManager.emit(self, event, data, volatile=volatile, **options)
+        await self._publish(self._message(event, data, namespace or "/", target, skip_sid))
+        return reached
+
+    def _message(self, event: str, data: Any, namespace: str, target: Target, skip_sid: Any) -> dict[str, Any]:
+        """python-socketio's own message, so that its managers and writers understand us."""
+        args = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        form = StockPacket(packet_type=2, data=args)
+        binary = bool(StockPacket.data_is_binary(args))
+        if binary:
+            plain, attachments = form.deconstruct_binary(args)
+            args = [plain, *[_base64(each) for each in attachments]]
+        return {
+            "method": "emit", "event": event, "data": args, "binary": binary, "namespace": namespace,
+            "room": list(target) if isinstance(target, tuple | set | frozenset) else target,
+            "skip_sid": sorted(skipped(skip_sid)) or None, "callback": None, "host_id": self.host_id,
+        }  # fmt: skip
+
+    async def _publish(self, data: dict[str, Any]) -> None:
+        try:
+            await self.bus.publish(json_bytes(data))
+        except OutsideError:
+            self.metrics.drops.add("bus")
+            if not self._deaf:
+                logger.warning("the bus does not take messages: other instances miss what is emitted meanwhile")
+            self._deaf = True
+        else:
+            self._deaf = False
+            self.metrics.bus_messages.add("out")
+
+    async def _listen(self) -> AsyncIterator[bytes]:
+        async for message in self.bus.listen():
+            self.metrics.bus_messages.add("in")
+            yield message
+
+    async def _handle_disconnect(self, message: dict[str, Any]) -> None:
+        """Another node ends a client of ours. Its disconnect hook must not hold up the next message."""
+        self.basic_disconnect(message.get("sid"), message.get("namespace") or "/")
+
+    async def stop(self) -> None:
+        """Stop listening and let go of the bus. Repeats do nothing."""
+        thread, self.thread = self.thread, None
+        if thread is not None:
+            thread.cancel()
+            with suppress(asyncio.CancelledError):
+                await thread
+        await self.bus.close()
+
+
+def skipped(skip_sid: Any) -> Collection[str]:
+    """python-socketio takes one sid, a list of them, or None."""
+    if skip_sid is None:
+        return ()
+    return (skip_sid,) if isinstance(skip_sid, str) else tuple(each for each in skip_sid if each is not None)
+
+
+def adopt(manager: Any, hub: Hub) -> LocalManager:
+    """Put our index under a client manager, ours or python-socketio's (its clusters over other brokers keep working)."""
+    if manager is None:
+        manager = LocalManager()
+    elif not isinstance(manager, AsyncManager):
+        raise UsageError(f"client_manager must be an asyncio client manager, not {type(manager).__name__}")
+    elif not isinstance(manager, LocalManager):
+        # The stock managers find the local index by inheritance; slipping ours in below them is the one way to replace it.
+        kind = type(manager)
+        bases = (LocalManager,) if kind is socketio.AsyncManager else (kind, LocalManager)
+        manager.__class__ = type(f"Adopted{kind.__name__}", bases, {})
+    manager.hub = hub
+    adopted: LocalManager = manager
+    return adopted
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

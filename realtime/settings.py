@@ -1,0 +1,90 @@
+"""Every setting, from environment variables with the prefix ``REALTIME_``; the unit is in the name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BUILT_IN_SECRET = "development-secret-that-production-refuses"  # 42 bytes, known to everybody
+SHORTEST_HMAC_KEY = 32
+"""Bytes. RFC 7518 section 3.2: an HS256 key is at least as long as the hash."""
+
+Strings = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="REALTIME_", extra="ignore", frozen=True)
+
+    environment: Literal["development", "production"] = "development"
+    node: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    redis_url: str | None = None
+    redis_channel: str = "socketio"
+    database_url: str = "sqlite+aiosqlite:///realtime.db"
+
+    allowed_origins: Strings = Field(default_factory=list)
+    trusted_proxies: Strings = Field(default_factory=list)
+
+    jwt_secret: SecretStr = SecretStr(BUILT_IN_SECRET)
+    jwt_public_key: str | None = None
+    jwt_algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    jwt_private_key: SecretStr | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    jwt_leeway_seconds: float = Field(5, ge=0, le=300)
+
+    message_limit_bytes: int = Field(1_000_000, ge=1_000)
+    attachment_limit: int = Field(10, ge=0)
+    json_depth_limit: int = Field(64, ge=1)
+    rooms_per_connection: int = Field(100, ge=1)
+    namespaces_per_connection: int = Field(100, ge=1)
+    events_per_second: float = Field(100, gt=0)
+    backlog_limit_bytes: int = Field(1 << 20, ge=1_000)
+    backlog_limit_messages: int = Field(1_000, ge=1)
+    inbox_limit_events: int = Field(256, ge=1)
+    connect_timeout_seconds: float = Field(10, gt=0)
+    upgrade_timeout_seconds: float = Field(10, gt=0)
+    ping_interval_seconds: float = Field(25, gt=0)
+    ping_timeout_seconds: float = Field(20, gt=0)
+    handshakes_per_minute_per_address: int | None = Field(None, ge=1)
+    connections_per_user: int | None = Field(None, ge=1)
+
+    heartbeat_interval_seconds: float = Field(30, gt=0)
+    user_rate_limit_messages: int = Field(10, ge=1)
+    user_rate_limit_seconds: float = Field(60, gt=0)
+    grace_seconds: float = Field(5, ge=0)
+    raw_announce_self: bool = False
+    history_on_join: int = Field(50, ge=0, le=200)
+    shutdown_seconds: float = Field(2.5, gt=0)
+
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """A list is written with commas: ``https://a.example,https://b.example``."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    def problems(self) -> list[str]:
+        """What makes these settings unsafe in production, a sentence each; empty when nothing does."""
+        if not self.production:
+            return []
+        found = []
+        secret = self.jwt_secret.get_secret_value()
+        if self.jwt_algorithm == "HS256":
+            if secret == BUILT_IN_SECRET:
+                found.append("REALTIME_JWT_SECRET is the built-in one, which everybody knows: set your own")
+            elif len(secret.encode()) < SHORTEST_HMAC_KEY:
+                found.append(f"REALTIME_JWT_SECRET has {len(secret.encode())} bytes: HS256 needs at least {SHORTEST_HMAC_KEY}")
+        elif not self.jwt_public_key:
+            found.append(f"REALTIME_JWT_ALGORITHM is {self.jwt_algorithm} but REALTIME_JWT_PUBLIC_KEY is not set")
+        if not self.allowed_origins:
+            found.append("REALTIME_ALLOWED_ORIGINS is empty: name the origins whose pages may connect")
+        elif "*" in self.allowed_origins:
+            found.append("REALTIME_ALLOWED_ORIGINS contains *: name the origins whose pages may connect")
+        return found

@@ -1,0 +1,171 @@
+"""A real PostgreSQL for the tests: started on a free loopback port, in a folder of its own, and stopped."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import pytest
+
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+MAKE_SECONDS = 40.0
+
+# Letters in the order of a language, not of their bytes: what an ordinary installation has. The second
+# is for servers before 15 and those built without ICU.
+LOCALES = (("--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"), ("--locale=C",))
+
+
+def postgres_folder() -> Path | None:
+    """The folder with ``postgres`` and ``initdb``: on the PATH, or where Debian puts them, the newest first."""
+    found = shutil.which("postgres")
+    debian = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3), reverse=True
+    )
+    folders = [*([Path(found).resolve().parent] if found else []), *debian]
+    return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
+
+
+class PostgresServer:
+    """``start`` and ``stop`` as often as needed: port and data stay the same. Also a context manager."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self.port = _free_port()
+        self._user = _server_user()
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._lines: deque[str] = deque(maxlen=50)
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def url(self) -> str:
+        return self.dsn.replace("postgresql://", "postgresql+asyncpg://")
+
+    def start(self) -> None:
+        """Returns when it accepts connections; skips the test where the machine has no PostgreSQL."""
+        assert self._process is None, "the server is running already"
+        binaries = postgres_folder()
+        if binaries is None:
+            pytest.skip("no PostgreSQL on this machine (looked on the PATH and in /usr/lib/postgresql/*/bin)")
+        data = self.folder / "data"
+        if not data.exists():
+            self._make(binaries / "initdb", data)
+        options = (
+            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            *("-c", "fsync=off", "-c", "logging_collector=off", "-c", "lc_messages=C"),
+        )
+        self._ready.clear()
+        self._process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-p", str(self.port), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            user=self._user,
+        )
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+        if not self._ready.wait(START_SECONDS) or self._process.poll() is not None:
+            self._end(signal.SIGQUIT)
+            raise AssertionError("the server did not start:\n" + "".join(self._lines))
+
+    def stop(self) -> None:
+        """The fast shutdown: clients are cut, everything is written. Repeats do nothing."""
+        if self._process is not None:
+            self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """The immediate shutdown: clients are cut, the log is replayed at the next start."""
+        self._end(signal.SIGQUIT)
+
+    def _make(self, initdb: Path, data: Path) -> None:
+        if self._user is not None:
+            os.chown(self.folder, self._user, -1)
+        command = [initdb, "-D", data, "-U", "tester", "-A", "trust", "--encoding=UTF8", "--no-sync"]
+        said = ""
+        for locale in LOCALES:
+            made = subprocess.run(
+                [*command, *locale],
+                capture_output=True,
+                text=True,
+                cwd=self.folder,
+                user=self._user,
+                timeout=MAKE_SECONDS,
+                check=False,
+            )
+            if made.returncode == 0:
+                return
+            said += made.stderr
+            shutil.rmtree(data, ignore_errors=True)
+        raise AssertionError("initdb failed:\n" + said)
+
+    def _read(self, output: IO[str]) -> None:
+        """Until the server ends: a pipe that nobody empties would stop it."""
+        for line in output:
+            self._lines.append(line)
+            if "ready to accept connections" in line:
+                self._ready.set()
+        self._ready.set()  # it ended; whoever waits for the start shall not wait longer
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(how)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+        if self._reader is not None:
+            self._reader.join(STOP_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = self._reader = None
+
+    def __enter__(self) -> PostgresServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the tests of a module; each makes its tables anew."""
+    with PostgresServer() as server:
+        yield server
+
+
+def _server_user() -> int | None:
+    """Whom the server runs as: it refuses root. None: whoever runs the tests."""
+    if os.geteuid() != 0:
+        return None
+    users = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return users.get("postgres") or users["nobody"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

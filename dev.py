@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
-OLDEST_NODE = 18
+OLDEST_NODE = 20  # what playwright-core asks for
 ROOT = Path(__file__).resolve().parent
 SATISFIED_BY = {"run": ("run", "test"), "test": ("test",)}
 """An environment for tests can also run the server; the other way round something is missing."""

@@ -6,9 +6,11 @@ One parked ``receive`` for each connection, and a writer task only while somethi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
+from adapters.writing import Writer
 from realtime.codecs import Encoded
 from realtime.errors import CloseCode, HandshakeError
 from realtime.names import Reason
@@ -16,6 +18,9 @@ from realtime.ports import Door, Link, Receive, Send
 
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer our close frame, or to read what comes before it, until it is cut."""
+
+REASON_CHARACTERS: Final = 120
+"""RFC 6455 section 5.5: a close frame holds 123 bytes of reason."""
 
 
 class AsgiWire:
@@ -26,29 +31,23 @@ class AsgiWire:
         self.link: Link = link  # type: ignore[assignment]
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
-        self._writer: asyncio.Task[None] | None = None
+        self._writer = Writer(send, attrgetter("asgi"), self._lost)
         self._reader: asyncio.Task[Any] | None = None
-        self._closing: tuple[int, str] | None = None
         self._gone = False
         self._resumed: asyncio.Event | None = None
 
     # --- the port Wire
 
     def send(self, encoded: Encoded) -> bool:
-        if not self._gone and self._closing is None:
-            self._writer = self._loop.create_task(self._write(encoded))
+        self._writer.write(encoded, self.link)
         return False
 
     def close(self, code: int, reason: str) -> None:
-        if self._gone or self._closing is not None:
+        if self._gone or self._writer.ending:
             return
-        self._closing = (code, reason)
-        if self._writer is None:
-            self._writer = self._loop.create_task(self._write(None))
-        self._loop.call_later(CLOSE_SECONDS, self._cut)
-        if self._resumed is not None:
-            self._resumed.set()
+        self._writer.say_farewell({"type": "websocket.close", "code": code, "reason": reason[:REASON_CHARACTERS]})
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut)
+        self.resume()
 
     def pause(self) -> None:
         if self._resumed is None:
@@ -61,8 +60,8 @@ class AsgiWire:
 
     # --- serving
 
-    async def accept(self, subprotocol: str | None = None, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
+    async def accept(self, subprotocol: str | None = None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)})
 
     async def run(self) -> None:
         """Hand frames to the link until the client is gone."""
@@ -73,7 +72,7 @@ class AsgiWire:
         await self.finish()
 
     async def read(self) -> str | bytes | None:
-        """The next frame; None when the client is gone. Cut by ``close`` when the client does not answer it."""
+        """The next frame; None when the client is gone, or did not answer our close in time."""
         if self._gone:
             return None
         self._reader = asyncio.current_task()
@@ -96,27 +95,9 @@ class AsgiWire:
 
     async def finish(self) -> None:
         """Returns when nothing is being written any more; a client that does not read is cut."""
-        writer = self._writer
-        if writer is not None:
-            if self._closing is None or self._gone:
-                writer.cancel()
-            await asyncio.wait([writer], timeout=CLOSE_SECONDS)
-            writer.cancel()
-
-    async def _write(self, encoded: Encoded | None) -> None:
-        """Lives while there is something to write."""
-        try:
-            while encoded is not None and not self._gone:
-                for message in encoded.asgi:
-                    await self._send(message)
-                encoded = None if self._closing is not None else self.link.take()
-            if self._closing is not None and not self._gone:
-                code, reason = self._closing
-                await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
-        except Exception:  # the server tells in its own way that the client is gone
-            self._lost()
-        finally:
-            self._writer = None
+        if self._gone:
+            self._writer.stop()
+        await self._writer.settle(CLOSE_SECONDS)
 
     def _lost(self) -> None:
         if not self._gone:
@@ -128,8 +109,7 @@ class AsgiWire:
         """The client took too long over our good-bye."""
         if not self._gone:
             self._gone = True
-            if self._writer is not None:
-                self._writer.cancel()
+            self._writer.stop()
             if self._reader is not None:
                 self._reader.cancel()
 

@@ -1,1 +1,4 @@
-"""The features: chat, notifications, the secure namespace and the tutorial's routes."""
+"""The features: chat, notify, secure and the tutorial's plain routes. ``namespaces.app:app`` is the application.
+
+(``namespaces/`` at the top are the features; ``realtime/namespace.py`` is the class they are built with.)
+"""

@@ -17,18 +17,21 @@ from realtime.errors import (
     UsageError,
 )
 from realtime.errors import Refusal as Fail
-from realtime.identity import Identity, Tokens, find_token
+from realtime.identity import Identity, Tokens, find_token, problem_with_user
+from realtime.ids import new_id, now_iso
+from realtime.json_text import read_json
 from realtime.limits import SlidingWindow
 from realtime.metrics import Metrics
-from realtime.names import Reason, direct_room, is_system_room, problem_with_name, user_room
+from realtime.names import NAME_LIMIT, Reason, direct_room, is_system_room, problem_with_name, user_room
 from realtime.namespace import Namespace, event
 from realtime.peer import Peer, PlainDialect
-from realtime.ports import Bus, History, Page, StoredMessage
-from realtime.resolve import per_connection
+from realtime.ports import Bus, History, NameHolders, Page, StoredMessage
+from realtime.resolve import error_details, per_connection
 from realtime.server import ClientGone, Server
 from realtime.settings import Settings
 
 __all__ = [
+    "NAME_LIMIT",
     "AccessError",
     "Bus",
     "ClientGone",
@@ -40,6 +43,7 @@ __all__ = [
     "Identity",
     "LimitError",
     "Metrics",
+    "NameHolders",
     "Namespace",
     "OutsideError",
     "Page",
@@ -59,13 +63,18 @@ __all__ = [
     "Tokens",
     "UsageError",
     "direct_room",
+    "error_details",
     "event",
     "find_token",
     "is_system_room",
     "json_bytes",
     "json_text",
+    "new_id",
+    "now_iso",
     "per_connection",
     "problem_with_name",
+    "problem_with_user",
+    "read_json",
     "user_room",
 ]
 

@@ -23,6 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
+from realtime.docs import add_docs
 from realtime.errors import CloseCode, OutsideError, UsageError
 from realtime.lag import watch_lag
 from realtime.metrics import Metrics
@@ -59,6 +60,7 @@ class Realtime:
         path: str = "/socket.io",
         metrics: bool = False,
         health: bool = False,
+        docs: bool = False,
     ) -> None:
         self.app = app
         self.settings = settings or (server.settings if server is not None else Settings())
@@ -83,6 +85,8 @@ class Realtime:
             self._add_metrics(app)
         if health:
             self._add_health(app)
+        if docs:
+            add_docs(app, self.server.application.typed)
 
     # --- namespaces
 
@@ -212,7 +216,9 @@ class Realtime:
             """The process turns."""
             return {"status": "live"}
 
-        @app.get("/health/ready", tags=["operations"], responses={503: {"description": "Starting, draining, or cut off"}})
+        @app.get(
+            "/health/ready", tags=["operations"], responses={503: {"description": "Starting, draining, or cut off"}}
+        )
         async def ready() -> JSONResponse:
             """This instance may be sent clients."""
             problems = await self.problems()

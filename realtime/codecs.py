@@ -78,7 +78,7 @@ class SocketIOText:
         if self._dumps is None:
             try:
                 # Without a hook bytes are a TypeError: who has none pays nothing for those who have.
-                return Encoded(((True, kind + head + orjson.dumps(data, None, OPTIONS)),))
+                return Encoded(((True, kind + head + orjson.dumps(data, option=OPTIONS)),))
             except TypeError:
                 pass
         body, attachments = _take_apart(data, self._dumps)
@@ -129,18 +129,18 @@ def _disarm(value: Any) -> Any:
     """A relayed payload may hold a placeholder of its sender's making; a client that believed it would break off."""
     if isinstance(value, dict):
         return {key: False if key == "_placeholder" else _disarm(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_disarm(item) for item in value]
     return value
 
 
 def _replace_bytes(value: Any, placeholder: Callable[[bytes], Any]) -> Any:
     """Looks into dicts and lists, as python-socketio does, and tuples: the rest is for the server's own JSON."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return placeholder(bytes(value))
     if isinstance(value, dict):
         return {key: _replace_bytes(item, placeholder) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_replace_bytes(item, placeholder) for item in value]
     return value
 

@@ -286,4 +286,6 @@ class Connection(Session):
 
 def _longer_than(frame: str, limit: int) -> bool:
     """Is this text over the limit in bytes? Characters are counted first: one is at most four bytes."""
-    return len(frame) > limit or (len(frame) * 4 > limit and not frame.isascii() and len(frame.encode("utf-8", "surrogatepass")) > limit)
+    return len(frame) > limit or (
+        len(frame) * 4 > limit and not frame.isascii() and len(frame.encode("utf-8", "surrogatepass")) > limit
+    )

@@ -23,15 +23,17 @@ class House(Protocol):
         self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
     ) -> int: ...
 
-    async def call(self, event: str, data: Any = None, to: str | None = None, *, namespace: str, timeout: float) -> Any: ...
+    async def call(
+        self, event: str, data: Any = None, to: str | None = None, *, namespace: str, timeout: float
+    ) -> Any: ...
 
-    async def may_join(self, socket: Socket, room: str) -> None: ...
+    async def on_room(self, hook: str, socket: Socket, room: str) -> None: ...
 
     def enter(self, member: Member, room: str) -> None: ...
 
-    def rooms_of(self, member: Member) -> tuple[Any, ...]: ...
+    def leave(self, member: Member, room: str) -> bool: ...
 
-    async def leave(self, member: Member, room: str) -> None: ...
+    def rooms_of(self, member: Member) -> tuple[Any, ...]: ...
 
 
 class Socket:
@@ -106,29 +108,39 @@ class Socket:
         if expires_at is None:
             member.expires_at = None
         else:
-            member.expires_at = member.session.loop.time() + max(0.0, expires_at - time.time())
+            leeway = member.session.core.settings.jwt_leeway_seconds  # let in within it, it must not be cut at once
+            member.expires_at = member.session.loop.time() + max(0.0, expires_at + leeway - time.time())
             member.session.wake_at(member.expires_at)
 
-    async def join(self, room: str, *, trusted: bool = False) -> None:
-        """Enter a room. ``trusted`` says that the name is ours and not the client's: no join rule is asked.
+    async def join(self, room: str) -> None:
+        """Enter a room whose name the client chose; the namespace's ``may_join`` and ``joined`` run.
 
-        Raises PayloadError for a bad name, AccessError where the rule says no, LimitError for too many rooms.
+        Raises PayloadError for a bad name, AccessError for a room of the system or where the rule says no,
+        LimitError for too many rooms. A room it is in already is no change.
         """
-        if not trusted:
-            problem = problem_with_name(room, "room")
-            if problem is not None:
-                raise PayloadError(problem)
-            if is_system_room(room):
-                raise AccessError("This room belongs to the system", code="system_room")
-            await self._house.may_join(self, room)
+        problem = problem_with_name(room, "room")
+        if problem is not None:
+            raise PayloadError(problem)
+        if is_system_room(room):
+            raise AccessError("This room belongs to the system", code="system_room")
+        if room in self.rooms:
+            return
+        await self._house.on_room("may_join", self, room)
         limit = self._member.session.core.settings.rooms_per_connection
-        if not trusted and len(self.rooms) >= limit and room not in self.rooms:
+        if len(self.rooms) >= limit:
             raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
-        self._house.enter(self._member, room)
+        self.enter(room)
+        await self._house.on_room("joined", self, room)
+
+    def enter(self, room: str) -> None:
+        """Enter a room whose name is the application's own; no rule is asked and no limit holds."""
+        if self.connected or self._member.state is State.PENDING:
+            self._house.enter(self._member, room)
 
     async def leave(self, room: str) -> None:
-        """Leave a room; a room it is not in is no error."""
-        await self._house.leave(self._member, room)
+        """Leave a room; ``left`` runs if it was in it."""
+        if self._house.leave(self._member, room):
+            await self._house.on_room("left", self, room)
 
     async def emit(self, event: Any, data: Any = None, *, volatile: bool = False) -> None:
         """To this client alone: an event name and data, or a pydantic model whose class names the event."""

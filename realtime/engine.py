@@ -48,7 +48,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.draining = False
         self._handshakes: SlidingWindow | None = None
 
-    def bind(self, core: Core, origins: OriginPolicy, new_connection: Callable[[str, Mapping[str, Any]], Connection]) -> None:
+    def bind(
+        self, core: Core, origins: OriginPolicy, new_connection: Callable[[str, Mapping[str, Any]], Connection]
+    ) -> None:
         """What the server made after us."""
         self.core = core
         self.origins = origins
@@ -125,7 +127,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def upgrade(self, sid: str, wire: Wire) -> Link | None:
         session = self.find(sid)
         assert isinstance(session, Connection)
-        if session.upgrading is not None or session.wire is None or session.wire.name != "polling" or not self.allow_upgrades:
+        if (
+            session.upgrading is not None
+            or session.wire is None
+            or session.wire.name != "polling"
+            or not self.allow_upgrades
+        ):
             return None
         return Probe(session, wire)
 
@@ -141,7 +148,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         """The sticky-session cookie, where python-engineio's option ``cookie`` asks for one."""
         if not self.cookie:
             return None
-        attributes = self.cookie if isinstance(self.cookie, dict) else {"name": self.cookie, "path": "/", "SameSite": "Lax"}
+        attributes = (
+            self.cookie if isinstance(self.cookie, dict) else {"name": self.cookie, "path": "/", "SameSite": "Lax"}
+        )
         return str(self._generate_sid_cookie(sid, attributes))
 
     # --- engineio.AsyncServer's own names

@@ -71,7 +71,9 @@ class ProtocolError(RealtimeError):
 
     code = "protocol_error"
 
-    def __init__(self, message: str = "", *, close: CloseCode = CloseCode.BAD_PROTOCOL, code: str | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, close: CloseCode = CloseCode.BAD_PROTOCOL, code: str | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.close = close
 
@@ -94,7 +96,9 @@ class Refusal(RealtimeError):
     code = "refused"
 
     def __init__(self, code: str, message: str = "", *, details: Any = None, retry_after: float | None = None) -> None:
-        super().__init__(message or code.replace("_", " ").capitalize(), code=code, details=details, retry_after=retry_after)
+        super().__init__(
+            message or code.replace("_", " ").capitalize(), code=code, details=details, retry_after=retry_after
+        )
 
 
 class OutsideError(RealtimeError):
@@ -108,7 +112,9 @@ class HandshakeError(RealtimeError):
 
     code = "handshake_refused"
 
-    def __init__(self, status: int, number: int, message: str, *, reason: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: int, number: int, message: str, *, reason: str, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, code=reason, retry_after=retry_after)
         self.status = status
         self.number = number

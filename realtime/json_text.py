@@ -30,6 +30,10 @@ LONGEST_INTEGER: Final = 640
 OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _ANY_KEY: Final = OPTIONS | orjson.OPT_NON_STR_KEYS
 
+# Tuples: `isinstance(x, dict | list)` would build the union anew at each of a million elements.
+_CONTAINERS: Final = (dict, list)
+_BINARY: Final = (bytes, bytearray, memoryview)
+
 # An integer beyond 64 bits has at least 19 digits, so three samples in a row, six characters apart, fall into it:
 # looking at those first costs half of looking at all, and a timestamp (13 digits) seldom passes for a long number.
 _STRIDE: Final = 6
@@ -67,6 +71,11 @@ def read(text: str, depth: int) -> Any:
     return value
 
 
+def read_json(text: str, depth: int = 64) -> Any:
+    """The value of a JSON text from outside, as strictly as a packet's. Raises ValueError."""
+    return read(text, depth)
+
+
 def check_depth(text: str, value: Any, depth: int) -> None:
     """Raises TooDeep. ``value`` is what ``text`` holds: text with few brackets cannot be deep, and needs no walk."""
     if text.count("[") + text.count("{") > depth and _deeper_than(value, depth):
@@ -80,7 +89,7 @@ def _deeper_than(value: Any, depth: int) -> bool:
             child
             for container in level
             for child in (container.values() if isinstance(container, dict) else container)
-            if isinstance(child, dict | list)
+            if isinstance(child, _CONTAINERS)
         ]
         if not level:
             return False
@@ -133,7 +142,7 @@ def json_bytes(value: Any) -> bytes:
     strings, and what pydantic can serialise. NaN and Infinity become null, bytes ``{"_base64": ...}``.
     """
     try:
-        return orjson.dumps(value, None, OPTIONS)
+        return orjson.dumps(value, option=OPTIONS)
     except TypeError:
         return write(value, bytes_as_object)
 
@@ -177,18 +186,21 @@ def plain(value: Any, on_bytes: OnBytes) -> Any:
         raise UsageError(f"{type(value).__name__} is nested too deep to be encoded, or contains itself") from None
 
 
+_PLAIN: Final = frozenset((bool, int, str))
+
+
 def _plain(value: Any, on_bytes: OnBytes) -> Any:
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, Enum):
         return _plain(value.value, on_bytes)
-    if isinstance(value, str | int):
+    if isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {_key(key): _plain(item, on_bytes) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(item, on_bytes) for item in value]
     return _plain_leaf(value, on_bytes)
 
@@ -196,10 +208,10 @@ def _plain(value: Any, on_bytes: OnBytes) -> Any:
 def _plain_leaf(value: Any, on_bytes: OnBytes) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name), on_bytes) for f in fields(value) if not f.name.startswith("_")}
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _BINARY):
         return on_bytes(bytes(value))
     try:
-        return orjson.loads(orjson.dumps(value, None, OPTIONS))  # dates, times, UUIDs
+        return orjson.loads(orjson.dumps(value, option=OPTIONS))  # dates, times, UUIDs
     except TypeError:
         return _plain(_simpler(value, on_bytes), on_bytes)
 
@@ -210,7 +222,7 @@ def _key(key: Any) -> str:
     try:
         if isinstance(key, int) and not isinstance(key, bool | Enum):
             return str(key)
-        name: str = next(iter(orjson.loads(orjson.dumps({key: None}, None, _ANY_KEY))))
+        name: str = next(iter(orjson.loads(orjson.dumps({key: None}, option=_ANY_KEY))))
     except (TypeError, ValueError):
         raise UsageError(f"{type(key).__name__} cannot be a key in JSON") from None
     return name
@@ -218,7 +230,7 @@ def _key(key: Any) -> str:
 
 def _simpler(value: Any, on_bytes: OnBytes) -> Any:
     """One step from a foreign type towards plain values; the caller goes on with the answer."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _BINARY):
         return on_bytes(bytes(value))
     if isinstance(value, tuple | AbstractSet):
         return list(value)

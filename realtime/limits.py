@@ -120,7 +120,7 @@ class SlidingWindow:
         self._forget_silent(self._full, gone)
         hits = self._full.get(key) or self._below.get(key)
         if hits is None:
-            wait = self._make_room(now)
+            wait = self._make_room(gone)
             if wait is not None:
                 return wait
             hits = array("d")
@@ -138,7 +138,7 @@ class SlidingWindow:
         self._full.pop(key, None)
         (self._full if len(hits) >= self._limit else self._below)[key] = hits
 
-    def _make_room(self, now: float) -> float | None:
+    def _make_room(self, gone: float) -> float | None:
         """Seconds to wait when there is no room for one key more."""
         if len(self) < self._max_keys:
             return None
@@ -148,7 +148,7 @@ class SlidingWindow:
             return None
         self.turned_away += 1
         longest_silent = next(iter(self._full.values()))
-        return longest_silent[-1] + self._seconds - now
+        return longest_silent[-1] - gone
 
     @staticmethod
     def _forget_silent(table: OrderedDict[str, array[float]], gone: float) -> None:

@@ -78,24 +78,49 @@ class Metrics:
     def __init__(self) -> None:
         self.connections = Gauge("realtime_connections", "Client connections open now", ("wire",))
         self.members = Gauge("realtime_namespace_connections", "Clients connected to a namespace now", ("namespace",))
-        self.connects = Counter("realtime_connects_total", "Namespace connections, by outcome", ("namespace", "outcome"))
-        self.disconnects = Counter("realtime_disconnects_total", "Namespace disconnections, by reason", ("namespace", "reason"))
-        self.handshakes_refused = Counter("realtime_handshakes_refused_total", "Handshakes refused, by reason", ("reason",))
+        self.connects = Counter(
+            "realtime_connects_total", "Namespace connections, by outcome", ("namespace", "outcome")
+        )
+        self.disconnects = Counter(
+            "realtime_disconnects_total", "Namespace disconnections, by reason", ("namespace", "reason")
+        )
+        self.handshakes_refused = Counter(
+            "realtime_handshakes_refused_total", "Handshakes refused, by reason", ("reason",)
+        )
         self.rooms = Gauge("realtime_rooms", "Rooms with at least one member on this instance", ("namespace",))
-        self.events_in = Counter("realtime_events_received_total", "Events received from clients", ("namespace", "event"))
-        self.events_out = Counter("realtime_events_sent_total", "Events handed to clients, one for each recipient", ("namespace",))
-        self.emissions = Counter("realtime_emissions_total", "Events emitted, whatever the number of recipients", ("namespace",))
+        self.events_in = Counter(
+            "realtime_events_received_total", "Events received from clients", ("namespace", "event")
+        )
+        self.events_out = Counter(
+            "realtime_events_sent_total", "Events handed to clients, one for each recipient", ("namespace",)
+        )
+        self.emissions = Counter(
+            "realtime_emissions_total", "Events emitted, whatever the number of recipients", ("namespace",)
+        )
         self.errors = Counter("realtime_errors_total", "Errors answered to clients, by code", ("namespace", "code"))
         self.handler_seconds = Histogram("realtime_handler_seconds", "Time in event handlers", ("namespace", "event"))
-        self.fanout_seconds = Histogram("realtime_fanout_seconds", "Time to hand one emission to all its local recipients", ("namespace",))
+        self.fanout_seconds = Histogram(
+            "realtime_fanout_seconds", "Time to hand one emission to all its local recipients", ("namespace",)
+        )
         self.drops = Counter("realtime_drops_total", "Frames, events and messages dropped, by reason", ("reason",))
-        self.violations = Counter("realtime_protocol_violations_total", "Protocol violations by clients, by reason", ("reason",))
-        self.bus_up = Gauge("realtime_bus_up", "1 while the configured bus answers, 0 while it does not; absent without one")
-        self.bus_reconnects = Counter("realtime_bus_reconnects_total", "Times the subscription to the bus was made anew after a break")
+        self.violations = Counter(
+            "realtime_protocol_violations_total", "Protocol violations by clients, by reason", ("reason",)
+        )
+        self.bus_up = Gauge(
+            "realtime_bus_up", "1 while the configured bus answers, 0 while it does not; absent without one"
+        )
+        self.bus_up.values.clear()
+        self.bus_reconnects = Counter(
+            "realtime_bus_reconnects_total", "Times the subscription to the bus was made anew after a break"
+        )
         self.bus_messages = Counter("realtime_bus_messages_total", "Messages over the bus", ("direction",))
-        self.bus_refused = Counter("realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",))
+        self.bus_refused = Counter(
+            "realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",)
+        )
         self.history_pending = Gauge("realtime_history_pending", "Stored messages not yet written to the database")
-        self.loop_lag_seconds = Gauge("realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval")
+        self.loop_lag_seconds = Gauge(
+            "realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval"
+        )
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         return [value for value in vars(self).values() if isinstance(value, Counter | Gauge | Histogram)]

@@ -21,6 +21,8 @@ except ImportError:  # the extra `msgpack` is not installed
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+_KEPT: Final = frozenset((str, int, bool, type(None)))
+
 # In a lookahead, so that headers which overlap are all found.
 _SMALL_BUFFER: Final = re.compile(rb"(?=\xc7(?:\x01\x00(.)|\x08\x00(.{8})))", re.DOTALL)
 
@@ -80,14 +82,14 @@ def check(value: Any, depth: int) -> int:
     level = [value]
     for _ in range(depth):
         below: list[Any] = []
-        for container in level:
-            for key, item in _items(container):
+        for container in filter(None, level):
+            for key, item in enumerate(container) if type(container) is list else _items(container):
                 kind = type(item)
                 if kind is dict or kind is list:
                     below.append(item)
                 elif kind is bytes:
                     binaries += 1
-                elif kind is not str and kind is not int:
+                elif kind not in _KEPT:
                     container[key] = _leaf(item)
         if not below:
             return binaries
@@ -95,17 +97,13 @@ def check(value: Any, depth: int) -> int:
     raise TooDeep(f"nested deeper than {depth}")
 
 
-def _items(container: Any) -> list[tuple[Any, Any]]:
-    if isinstance(container, list):
-        return list(enumerate(container))
+def _items(container: dict[Any, Any]) -> list[tuple[Any, Any]]:
     if not all(type(key) is str for key in container):  # msgpack lets bytes through
         raise NotPacked("a key is not a string")
     return list(container.items())
 
 
 def _leaf(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, msgpack.Timestamp):

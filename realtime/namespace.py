@@ -3,13 +3,14 @@
 (``realtime/namespace.py`` is the class; ``namespaces/`` at the top are the features built with it.)
 
 Lifecycle of a client, on every wire: ``authorize`` may refuse and its value becomes ``socket.user``; then the
-client is told CONNECT; then ``connected`` may greet; ``may_join`` is asked before a room is joined by name;
-``disconnected`` runs once, if the client was let in.
+client is told CONNECT; then ``connected`` may greet. ``may_join`` is asked before a room is joined by name and
+may refuse; ``joined`` and ``left`` run after a room was entered or left by name. ``disconnected`` runs once, if the
+client was let in; ``socket.rooms`` then still tells where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from realtime.codecs import Dialect
@@ -28,10 +30,9 @@ from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT
 from realtime.peer import Peer
 from realtime.resolve import Call, Plan, compile_plan
 from realtime.rooms import Target
-from realtime.session import Member
 from realtime.spoken import name_and_args
 
-HOOKS: Final = ("authorize", "connected", "disconnected", "may_join")
+HOOKS: Final = ("authorize", "connected", "disconnected", "may_join", "joined", "left")
 Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK = "__realtime_event__"
 
@@ -97,8 +98,18 @@ class Home(Protocol):
     def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
 
     def raw(
-        self, namespace: str, websocket: WebSocket, auth: Any, dialect: Dialect | None, enter: Iterable[str]
+        self,
+        namespace: str,
+        websocket: WebSocket,
+        auth: Any,
+        dialect: Dialect | None,
+        enter: Iterable[str],
+        refusal: str | None,
     ) -> AbstractAsyncContextManager[Peer]: ...
+
+    async def stream(
+        self, namespace: str, request: HTTPConnection, auth: Any, dialect: Dialect | None, enter: Iterable[str]
+    ) -> Response: ...
 
 
 class Namespace:
@@ -141,7 +152,7 @@ class Namespace:
         return register
 
     def hook(self, name: str) -> Callable[[Function], Function]:
-        """Register a function as ``authorize``, ``connected``, ``disconnected`` or ``may_join``."""
+        """Register a function as ``authorize``, ``connected``, ``disconnected``, ``may_join``, ``joined`` or ``left``."""
         if name not in HOOKS:
             raise UsageError(f"a hook is one of {', '.join(HOOKS)}; {name!r} came")
 
@@ -161,11 +172,17 @@ class Namespace:
         self.events[name] = EventHandler(name, plan, options.concurrent, limit)
 
     def _add_hook(self, name: str, function: Callable[..., Any]) -> None:
-        self._hooks[name] = self._compile(function, name, ())
+        self._hooks[name] = self._compile(function, name, (), json_ready=False)
 
-    def _compile(self, function: Callable[..., Any], name: str, dependencies: Sequence[Depends]) -> Plan:
+    def _compile(
+        self, function: Callable[..., Any], name: str, dependencies: Sequence[Depends], *, json_ready: bool = True
+    ) -> Plan:
         return compile_plan(
-            function, injectables=(Socket, Namespace), dependencies=dependencies, where=f"{self.name} {name}"
+            function,
+            injectables=(Socket, Namespace),
+            dependencies=dependencies,
+            json_ready=json_ready,
+            where=f"{self.name} {name}",
         )
 
     # --- saying
@@ -198,13 +215,24 @@ class Namespace:
         *rooms: str,
         auth: Any = None,
         dialect: Dialect | None = None,
+        refusal: str | None = None,
     ) -> AbstractAsyncContextManager[Peer]:
         """A plain WebSocket becomes a client of this namespace and of these rooms, for as long as the block lasts.
 
         ``async with chat.raw(ws, room) as peer: async for text in peer: …``. The authorise step and the join rule
-        run before the socket is accepted; a refusal closes it with 1008 and ends the block's task.
+        run before the socket is accepted; a refusal is Starlette's WebSocketException (1008, with the reason, or
+        with the words ``refusal``), which FastAPI turns into a refused handshake.
         """
-        return self.home.raw(self.name, websocket, auth, dialect, rooms)
+        return self.home.raw(self.name, websocket, auth, dialect, rooms, refusal)
+
+    def stream(
+        self, request: HTTPConnection, *rooms: str, auth: Any = None, dialect: Dialect | None = None
+    ) -> Awaitable[Response]:
+        """A Server-Sent-Events client of this namespace and of these rooms: return what this answers from a route.
+
+        Raises the error of the authorise step or the join rule.
+        """
+        return self.home.stream(self.name, request, auth, dialect, rooms)
 
     # --- what the server calls
 
@@ -238,9 +266,10 @@ class Namespace:
         if "disconnected" in self._hooks:
             await self._run_hook("disconnected", socket, (reason,))
 
-    async def ask_to_join(self, socket: Socket, room: str) -> None:
-        if "may_join" in self._hooks:
-            await self._run_hook("may_join", socket, (room,))
+    async def on_room(self, hook: str, socket: Socket, room: str) -> None:
+        """``may_join`` (which may refuse), ``joined`` or ``left``."""
+        if hook in self._hooks:
+            await self._run_hook(hook, socket, (room,))
 
     async def handle(self, socket: Socket, data: Sequence[Any], labels: tuple[str, str]) -> Any:
         """Run the handler of one event; answers its value, JSON-ready."""
@@ -282,6 +311,3 @@ def _check_rate(socket: Socket, handler: EventHandler, now: float) -> None:
     wait = rate.hit(now)
     if wait is not None:
         raise LimitError(f"No more than {count} of {handler.name} in {seconds:g} s", retry_after=wait)
-
-
-__all__ = ["EventHandler", "HTTPConnection", "Member", "Namespace", "event"]

@@ -57,6 +57,8 @@ _HEADER: Final = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*),?)?([0-9]*)")
 _EVENT: Final = PacketType.EVENT
 _ACK: Final = PacketType.ACK
 
+_CONTAINERS: Final = (dict, list)
+
 Place = tuple[Any, Any]
 """(dict or list, key or index) where an attachment belongs."""
 
@@ -184,11 +186,9 @@ class Decoder:
 
     def _event(self, text: str, namespace: str, ack_id: int | None) -> Any:
         data = self._json(text, namespace, ack_id)
-        if data:  # the rules of check_event, without its call
-            name = data[0]
-            if type(name) is str and len(name) <= self._limits.name and name not in LIFECYCLE_EVENTS:
-                return data
-        check_event(data, self._limits)
+        # Nearly every event passes here and is spared the call, which says what is wrong with the others.
+        if not data or type(data[0]) is not str or len(data[0]) > self._limits.name or data[0] in LIFECYCLE_EVENTS:
+            check_event(data, self._limits)
         return data
 
     def _connect(self, text: str, namespace: str, ack_id: int | None) -> Any:
@@ -279,7 +279,7 @@ def find_places(data: Any, count: int) -> list[Place]:
                         "bad_placeholder", "A placeholder names an attachment that is not there, or has a place already"
                     )
                 places[number] = (container, key)
-            elif isinstance(item, dict | list):
+            elif item and isinstance(item, _CONTAINERS):
                 stack.append(item)
     if len(places) != count:
         refuse("bad_placeholder", "An attachment was announced that has no place")

@@ -86,9 +86,10 @@ class Inbound(Protocol):
 class Peer:
     """One raw client while its route runs. Iterate over it for its texts; send to it; it is a Socket too."""
 
-    def __init__(self, session: RawSession, socket: Socket, inbound: Inbound) -> None:
+    def __init__(self, session: RawSession, member: Member, socket: Socket, inbound: Inbound) -> None:
         self.socket = socket
         self._session = session
+        self._member = member
         self._inbound = inbound
         settings = session.core.settings
         self._limit = settings.message_limit_bytes
@@ -124,6 +125,10 @@ class Peer:
         else:
             self.say({"type": "error", **LimitError("Too many messages", retry_after=wait).as_dict()})
         return False
+
+    async def handle(self, event: str, args: list[Any], id: Any = None) -> None:
+        """Run the namespace's handler of an event, as if a Socket.IO client had sent it; an ``id`` is answered."""
+        await self._session.core.application.event(self._member, [event, *args], id)
 
     def say(self, message: Any) -> None:
         """To this client alone: a string as it is, anything else as JSON. Never waits."""

@@ -129,6 +129,21 @@ class History(Protocol):
         """Flush and let go. Repeats do nothing."""
 
 
+class NameHolders(Protocol):
+    """Which user names are held by somebody with a token, on any node. Entries expire when their node falls silent."""
+
+    async def hold(self, name: str) -> None:
+        """One more connection of a token holder of this name. Raises OutsideError; it is counted here all the same."""
+
+    async def release(self, name: str) -> None:
+        """One less. Never raises: an entry that could not be taken back expires."""
+
+    async def held(self, name: str) -> bool:
+        """Does a token holder have this name now? Raises OutsideError when that cannot be known."""
+
+    async def close(self) -> None: ...
+
+
 class Bus(Protocol):
     """Takes messages to every *other* node, at most once, and hands theirs in. No order is promised."""
 

@@ -31,6 +31,7 @@ from realtime.signature import (
     EMPTY,
     Kind,
     Parameter,
+    Signature,
     alternatives,
     is_class,
     is_scalar,
@@ -73,53 +74,69 @@ def compile_plan(
     dependencies: Sequence[Depends] = (),
     skip_first: bool = False,
     takes_payload: bool = True,
+    json_ready: bool = True,
     where: str = "",
 ) -> Plan:
     """Read the signature of ``handler`` and of everything it depends on. ``dependencies`` run first, for their effect.
 
     ``skip_first`` is for a method taken from its class: ``plan.bind(owner)`` gives the plan that can run.
-    ``takes_payload=False`` allows no payload arguments and ignores what comes. ``where`` begins each message.
+    ``takes_payload=False`` allows no payload arguments and ignores what comes. ``json_ready=False`` leaves the
+    result as it is, unchecked, where no client waits for it. ``where`` begins each message.
     Raises UsageError naming function, parameter, what was expected and what came.
     """
-    return _Order(handler, tuple(injectables), tuple(dependencies), skip_first, takes_payload, where).plan({})
+    kind = kind_of(handler)
+    if kind not in (Kind.ASYNC, Kind.SYNC):
+        raise wrong(handler, where, "", "async def or def", kind.value)
+    signature = read_signature(handler, where)
+    returns = signature.returns
+    if returns is not EMPTY:
+        returns = resolve_annotation(handler, where, "return", returns)
+    return _Order(
+        handler=handler,
+        blocking=kind is Kind.SYNC,
+        parameters=signature.parameters[1:] if skip_first else signature.parameters,
+        returns=returns,
+        reader=_Reader(tuple(injectables), where, {}, {}),
+        dependencies=tuple(dependencies),
+        unbound=skip_first,
+        takes_payload=takes_payload,
+        json_ready=json_ready,
+    ).plan({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What ``compile_plan`` was asked for; kept because overrides make further plans of it."""
+    """What is to be compiled; kept because overrides make further plans of it."""
 
     handler: Callable[..., Any]
-    injectables: tuple[type, ...]
+    blocking: bool
+    parameters: tuple[Parameter, ...]
+    returns: Any
+    reader: _Reader
     dependencies: tuple[Depends, ...]
-    skip_first: bool
+    unbound: bool
     takes_payload: bool
-    where: str
+    json_ready: bool
 
     def plan(self, overrides: Overrides) -> Plan:
-        handler, reader = self.handler, _Reader(self.injectables, overrides, self.where)
-        kind = kind_of(handler)
-        if kind not in (Kind.ASYNC, Kind.SYNC):
-            raise reader.wrong(handler, "", "async def or def", kind.value)
-        signature = read_signature(handler, self.where)
-        parameters = signature.parameters[1:] if self.skip_first else signature.parameters
-        before = [reader.below(handler).node(each, _Path((), (handler,))) for each in self.dependencies]
-        sources = [(each, reader.source(each, _Path((), (handler,)), payload=True)) for each in parameters]
+        reader, path = replace(self.reader, overrides=overrides), _Path((), (self.handler,))
+        before = [reader.below(self.handler).node(each, path) for each in self.dependencies]
+        sources = [(each, reader.source(each, path, payload=True)) for each in self.parameters]
         arguments = self._arguments(reader, [each for each, source in sources if source is None])
         flow, inputs = _ordered(before, sources, len(arguments))
-        returns = EMPTY
-        if signature.returns is not EMPTY:
-            returns = resolve_annotation(handler, self.where, "return", signature.returns)
         recipe = Recipe(
             arguments=arguments,
             inputs=inputs,
             steps=tuple(flow.steps),
             size=flow.size,
-            blocking=kind is Kind.SYNC,
-            finish=reader.finisher(handler, returns),
+            blocking=self.blocking,
+            finish=reader.finisher(self.handler, self.returns) if self.json_ready else None,
             takes_payload=self.takes_payload,
         )
         replaceable = any(isinstance(each, Node) for each in (*before, *(source for _, source in sources)))
-        return Plan(handler, recipe, returns, recompile=self.plan if replaceable else None, unbound=self.skip_first)
+        return Plan(
+            self.handler, recipe, self.returns, recompile=self.plan if replaceable else None, unbound=self.unbound
+        )
 
     def _arguments(self, reader: _Reader, parameters: list[Parameter]) -> tuple[Argument, ...]:
         """The payload arguments in the order in which clients send them."""
@@ -150,8 +167,10 @@ class _Reader:
     """Finds out where the value of each parameter comes from."""
 
     injectables: tuple[type, ...]
-    overrides: Overrides
     where: str
+    overrides: Overrides
+    signatures: dict[Callable[..., Any], Signature]
+    """Read at registration, while the functions around them may still run and lend their names."""
 
     def below(self, owner: Callable[..., Any]) -> _Reader:
         """The same for the dependencies of ``owner``, whose messages name it too."""
@@ -182,7 +201,7 @@ class _Reader:
             raise self.wrong(target, "", "dependencies that end somewhere", "a dependency on itself")
         own = tuple(marker.scopes or ()) if isinstance(marker, Security) else ()
         below = _Path(tuple(dict.fromkeys((*path.scopes, *own))), (*path.calls, target))
-        inputs = tuple((each, self._input(each, below)) for each in read_signature(target, self.where).parameters)
+        inputs = tuple((each, self._input(each, below)) for each in self._signature(target).parameters)
         scoped = bool(own) or any(source.scoped for _, source in inputs)
         overridden = target is not call or any(source.overridden for _, source in inputs)
         kind, held = kind_of(target), _MARK in getattr(target, "__dict__", {})
@@ -216,6 +235,12 @@ class _Reader:
         if not is_checked(returns):
             return None
         return finisher(name_of(owner), returns, self._adapter(owner, "return", returns))
+
+    def _signature(self, target: Callable[..., Any]) -> Signature:
+        found = self.signatures.get(target) or read_signature(target, self.where)
+        if not self.overrides:
+            self.signatures[target] = found
+        return found
 
     def _input(self, parameter: Parameter, path: _Path) -> Leaf | Node:
         if parameter.variadic:

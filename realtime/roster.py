@@ -19,7 +19,7 @@ from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.packet import Packet as StockPacket
 
 from realtime.codecs import json_bytes
-from realtime.errors import OutsideError, UsageError
+from realtime.errors import LimitError, OutsideError, UsageError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import Reason
@@ -155,18 +155,16 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     async def _publish(self, data: dict[str, Any]) -> None:
         try:
             await self.bus.publish(json_bytes(data))
-        except OutsideError:
+        except (OutsideError, LimitError):
             self.metrics.drops.add("bus")
             if not self._deaf:
                 logger.warning("the bus does not take messages: other instances miss what is emitted meanwhile")
             self._deaf = True
         else:
             self._deaf = False
-            self.metrics.bus_messages.add("out")
 
     async def _listen(self) -> AsyncIterator[bytes]:
         async for message in self.bus.listen():
-            self.metrics.bus_messages.add("in")
             yield message
 
     async def _handle_disconnect(self, message: dict[str, Any]) -> None:

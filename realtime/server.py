@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import socketio
 from socketio.exceptions import TimeoutError as StockTimeout
+from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocket
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketState
 
 from realtime.application import Application
 from realtime.codecs import Dialect, RawJson, SocketIOMsgPack, SocketIOText
@@ -22,6 +24,7 @@ from realtime.engine import Engine
 from realtime.environ import make_environ
 from realtime.errors import AccessError, CloseCode, RealtimeError, UsageError
 from realtime.hub import Hub
+from realtime.identity import SUBPROTOCOL
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace
@@ -31,7 +34,7 @@ from realtime.packets import Decoder, MsgPackDecoder, PacketLimits
 from realtime.peer import Peer, RawSession
 from realtime.plug import find
 from realtime.rooms import Target
-from realtime.roster import LocalManager, adopt, skipped
+from realtime.roster import adopt
 from realtime.session import Core, Member
 from realtime.settings import Settings
 
@@ -186,7 +189,11 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         """As ``AsyncServer.disconnect``: the client is sent DISCONNECT and the disconnect handler runs."""
         namespace = namespace or ROOT
-        here = self.manager.is_connected(sid, namespace) if ignore_queue else await self.manager.can_disconnect(sid, namespace)
+        here = (
+            self.manager.is_connected(sid, namespace)
+            if ignore_queue
+            else await self.manager.can_disconnect(sid, namespace)
+        )
         member = self.hub.find(sid, namespace) if here else None
         if member is not None:
             own_handler_runs = member.busy  # perhaps it is this very task: waiting for it would never end
@@ -265,16 +272,16 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             session.environ = make_environ(session.scope, self.eio.origins.client_address(session.scope))
         return session.environ
 
-    async def may_join(self, socket: Socket, room: str) -> None:
+    async def on_room(self, hook: str, socket: Socket, room: str) -> None:
         typed = self.application.typed.get(socket.namespace)
         if typed is not None:
-            await typed.ask_to_join(socket, room)
+            await typed.on_room(hook, socket, room)
 
     def enter(self, member: Member, room: str) -> None:
         self.hub.join(member.sid, member.namespace, room)
 
-    async def leave(self, member: Member, room: str) -> None:
-        self.hub.leave(member.sid, member.namespace, room)
+    def leave(self, member: Member, room: str) -> bool:
+        return self.hub.leave(member.sid, member.namespace, room)
 
     def rooms_of(self, member: Member) -> tuple[Any, ...]:
         return self.hub.rooms_of(member.sid, member.namespace)
@@ -287,34 +294,64 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         auth: Any = None,
         dialect: Dialect | None = None,
         enter: Iterable[str] = (),
+        refusal: str | None = None,
     ) -> AsyncIterator[Peer]:
-        """A plain WebSocket as a client of a namespace (see ``Namespace.raw``). Raises AccessError when it was refused."""
-        if not self.eio.allows_origin(websocket.scope):
-            self.metrics.handshakes_refused.add("origin")
-            await websocket.close(CloseCode.POLICY, "Origin not allowed")
-            raise AccessError("this origin may not connect", code="origin")
-        self._initialize()
-        session = RawSession(self.core, self.eio.generate_id(), dialect or self.raw_dialect, websocket.scope)
+        """A plain WebSocket as a client of a namespace (see ``Namespace.raw``)."""
+        scope = websocket.scope
+        if websocket.client_state is WebSocketState.CONNECTING:
+            await websocket.receive()
         try:
-            member = await session.enter(self.core.new_sid(), namespace, auth)
-            socket = self.socket_of(member)
-            for room in enter:
-                await socket.join(room)
+            session, member = await self._knock(namespace, scope, auth, dialect, enter)
         except RealtimeError as error:
-            session.lost(Reason.SERVER)
-            await websocket.close(CloseCode.POLICY, error.message)
-            raise
-        wire = find("websocket").raw(websocket.scope, websocket.receive, websocket.send, session)
-        await wire.accept(websocket.scope.get("realtime.subprotocol"))
+            raise WebSocketException(CloseCode.POLICY, refusal or error.message) from None
+        wire = find("websocket").raw(scope, websocket.receive, websocket.send, session)
+        await wire.accept(SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None)
         session.attach_wire(wire, free=True)
         try:
-            yield Peer(session, socket, wire)
+            yield Peer(session, member, self.socket_of(member), wire)
         except BaseException:
             session.close(CloseCode.SERVER_ERROR, "server error", Reason.SERVER)
             raise
         finally:
             session.close(CloseCode.DONE, "", Reason.TRANSPORT_CLOSE)
             await wire.finish()
+
+    async def stream(
+        self,
+        namespace: str,
+        request: HTTPConnection,
+        auth: Any = None,
+        dialect: Dialect | None = None,
+        enter: Iterable[str] = (),
+    ) -> Response:
+        """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
+        session, _ = await self._knock(namespace, request.scope, auth, dialect, enter)
+        response: Response = find("sse")(session)
+        return response
+
+    async def _knock(
+        self, namespace: str, scope: Mapping[str, Any], auth: Any, dialect: Dialect | None, enter: Iterable[str]
+    ) -> tuple[RawSession, Member]:
+        """Origin, authorise step and join rule, before anything is accepted; what refuses is raised."""
+        self.check_origin(scope)
+        if not self.application.knows(namespace):
+            raise AccessError("Invalid namespace", code="unknown_namespace")
+        self._initialize()
+        session = RawSession(self.core, self.eio.generate_id(), dialect or self.raw_dialect, scope)
+        try:
+            member = await session.enter(self.core.new_sid(), namespace, auth)
+            for room in enter:
+                await self.socket_of(member).join(room)
+        except BaseException:
+            session.lost(Reason.SERVER)
+            raise
+        return session, member
+
+    def check_origin(self, scope: Mapping[str, Any]) -> None:
+        """The one Origin policy, for any route. Raises AccessError."""
+        if not self.eio.allows_origin(scope):
+            self.metrics.handshakes_refused.add("origin")
+            raise AccessError("This origin may not connect", code="origin")
 
     def _member(self, sid: str, namespace: str | None) -> Member:
         member = self.hub.find(sid, namespace or ROOT)
@@ -353,6 +390,3 @@ def _codec(
     if json is not None:
         return SocketIOText(json.dumps), lambda: Decoder(limits, json.loads)
     return SocketIOText(), lambda: Decoder(limits)
-
-
-__all__ = ["ClientGone", "HTTPConnection", "LocalManager", "Server", "Sequence", "skipped"]

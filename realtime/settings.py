@@ -53,7 +53,6 @@ class Settings(BaseSettings):
     heartbeat_interval_seconds: float = Field(30, gt=0)
     user_rate_limit_messages: int = Field(10, ge=1)
     user_rate_limit_seconds: float = Field(60, gt=0)
-    grace_seconds: float = Field(5, ge=0)
     raw_announce_self: bool = False
     history_on_join: int = Field(50, ge=0, le=200)
     shutdown_seconds: float = Field(2.5, gt=0)
@@ -80,7 +79,9 @@ class Settings(BaseSettings):
             if secret == BUILT_IN_SECRET:
                 found.append("REALTIME_JWT_SECRET is the built-in one, which everybody knows: set your own")
             elif len(secret.encode()) < SHORTEST_HMAC_KEY:
-                found.append(f"REALTIME_JWT_SECRET has {len(secret.encode())} bytes: HS256 needs at least {SHORTEST_HMAC_KEY}")
+                found.append(
+                    f"REALTIME_JWT_SECRET has {len(secret.encode())} bytes: HS256 needs at least {SHORTEST_HMAC_KEY}"
+                )
         elif not self.jwt_public_key:
             found.append(f"REALTIME_JWT_ALGORITHM is {self.jwt_algorithm} but REALTIME_JWT_PUBLIC_KEY is not set")
         if not self.allowed_origins:

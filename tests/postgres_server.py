@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -12,6 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -41,9 +41,14 @@ class PostgresServer:
     """``start`` and ``stop`` as often as needed: port and data stay the same. Also a context manager."""
 
     def __init__(self) -> None:
+        """Skips the test where the machine has no PostgreSQL."""
+        binaries = postgres_folder()
+        if binaries is None:
+            pytest.skip("no PostgreSQL on this machine (looked on the PATH and in /usr/lib/postgresql/*/bin)")
+        self._binaries = binaries
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = _free_port()
-        self._user = _server_user()
+        self._user = _owner(self.folder)
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
@@ -58,21 +63,18 @@ class PostgresServer:
         return self.dsn.replace("postgresql://", "postgresql+asyncpg://")
 
     def start(self) -> None:
-        """Returns when it accepts connections; skips the test where the machine has no PostgreSQL."""
+        """Returns when it accepts connections."""
         assert self._process is None, "the server is running already"
-        binaries = postgres_folder()
-        if binaries is None:
-            pytest.skip("no PostgreSQL on this machine (looked on the PATH and in /usr/lib/postgresql/*/bin)")
         data = self.folder / "data"
         if not data.exists():
-            self._make(binaries / "initdb", data)
+            self._make(data)
         options = (
             *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
             *("-c", "fsync=off", "-c", "logging_collector=off", "-c", "lc_messages=C"),
         )
         self._ready.clear()
         self._process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(self.port), *options],
+            [self._binaries / "postgres", "-D", data, "-p", str(self.port), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,10 +97,8 @@ class PostgresServer:
         """The immediate shutdown: clients are cut, the log is replayed at the next start."""
         self._end(signal.SIGQUIT)
 
-    def _make(self, initdb: Path, data: Path) -> None:
-        if self._user is not None:
-            os.chown(self.folder, self._user, -1)
-        command = [initdb, "-D", data, "-U", "tester", "-A", "trust", "--encoding=UTF8", "--no-sync"]
+    def _make(self, data: Path) -> None:
+        command = [self._binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "--encoding=UTF8", "--no-sync"]
         said = ""
         for locale in LOCALES:
             made = subprocess.run(
@@ -156,12 +156,15 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def _server_user() -> int | None:
-    """Whom the server runs as: it refuses root. None: whoever runs the tests."""
+def _owner(folder: Path) -> str | None:
+    """Give the folder to a user that the server may run as: it refuses root. None: whoever runs the tests."""
     if os.geteuid() != 0:
         return None
-    users = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
-    return users.get("postgres") or users["nobody"]
+    for name in ("postgres", "nobody"):
+        with suppress(LookupError):
+            shutil.chown(folder, name)
+            return name
+    pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
 
 
 def _free_port() -> int:

@@ -27,7 +27,7 @@ SECRET = "a-secret-for-tests-and-for-nothing-else-at-all"
 """46 bytes: long enough for HS256, and it protects nothing."""
 
 START_SECONDS = 20.0
-"""Far above a cold start, which takes a second or two: machines that build and test at once are slow."""
+"""A bound, not a measurement: a third of what one test may take, so that a dead start is reported as one."""
 STOP_SECONDS = 5.0
 ATTEMPT_SECONDS = 0.02
 """The pause between two questions to an outside process; it ends at once when that process dies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -29,8 +30,8 @@ class Link:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        # Not public, and fetched now because redis-py forgets it when it closes. Closing alone keeps the
-        # socket, and all bytes not yet sent, for as long as a frozen server does not read them.
+        # Not public, and fetched now because redis-py forgets it when it closes. Closing alone waits for a
+        # frozen server: over TLS for its good-bye, and with unsent bytes until it reads them.
         writer = connection._writer
         self._transport = None if writer is None else writer.transport
 
@@ -41,12 +42,10 @@ class Link:
         """One answer. With ``seconds``: None when none came; without: TimeoutError after SOCKET_SECONDS."""
         return await self.connection.read_response(timeout=seconds)
 
-    async def drop(self) -> None:
-        """Close, at once and whatever is in the middle of its way."""
+    def abort(self) -> None:
+        """Close at once, whatever is in the middle of its way. Repeats do nothing."""
         if self._transport is not None:
             self._transport.abort()
-        with suppress(*FAILURES):
-            await self.connection.disconnect(nowait=True)
 
 
 class Connections:
@@ -68,6 +67,7 @@ class Connections:
             "retry": Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.01), retries),
             "max_connections": size,
         }
+        self._links: dict[Any, Link] = {}  # the newest of each connection, so at most ``size``
         self._sentinel: Sentinel | None = None
         self._pool: Any  # redis-py types its pools only in part
         if address.sentinels:
@@ -87,7 +87,8 @@ class Connections:
         except BaseException:
             await self._pool.release(connection)
             raise
-        return Link(connection)
+        link = self._links[connection] = Link(connection)
+        return link
 
     async def give_back(self, link: Link) -> None:
         """Only with every answer read: what is still on its way would reach the next borrower."""
@@ -95,7 +96,9 @@ class Connections:
 
     async def cut(self, link: Link) -> None:
         """Instead of giving back what is dead, or in the middle of something."""
-        await link.drop()
+        link.abort()
+        with suppress(*FAILURES):
+            await link.connection.disconnect(nowait=True)
         await self._pool.release(link.connection)
 
     @asynccontextmanager
@@ -110,7 +113,9 @@ class Connections:
         await self.give_back(link)
 
     async def close(self) -> None:
-        """Close every connection, lent ones too. Repeats do nothing."""
+        """Close every connection at once, lent ones too. Repeats do nothing."""
+        for link in self._links.values():
+            link.abort()
         with suppress(*FAILURES):
             await self._pool.aclose()
         if self._sentinel is not None:
@@ -135,6 +140,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, exceptions.ResponseError):
         return "refused the command" + (" (no permission)" if isinstance(error, exceptions.NoPermissionError) else "")
     cause = error if isinstance(error, OSError) else error.__context__
+    if isinstance(cause, ssl.SSLError):  # its errno is OpenSSL's
+        return "cannot be reached (TLS: certificate or protocol)"
     if not isinstance(cause, OSError):
         return "closed the connection"
     known = cause.errno if cause.errno in errno.errorcode else None

@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from adapters.sql.waiting import Row
 
 ANSWER_SECONDS: Final = 5.0
-"""How long a page may take; a write has three times as long, because it carries up to 4 MB."""
+"""How long a page may take; a write has twice as long, because it carries up to 4 MB."""
 PING_SECONDS: Final = 2.0
 BUSY_SECONDS: Final = 2.0
 """How long SQLite waits for another process's write; short, because the writer tries again by itself."""
@@ -95,7 +95,7 @@ class Database:
     async def _insert_all(self, rows: Sequence[Row]) -> list[DBAPIError]:
         """A refused row undoes its whole transaction, so the rows are halved until it stands alone."""
         try:
-            async with self._question(3 * ANSWER_SECONDS), self._engine.begin() as connection:
+            async with self._question(2 * ANSWER_SECONDS), self._engine.begin() as connection:
                 await connection.execute(self._insert, rows)
             return []
         except DBAPIError as error:
@@ -178,7 +178,9 @@ def _refuses_the_row(error: DBAPIError) -> bool:
 
 def reason(error: BaseException) -> str:
     """The kind of an error for the log, without its text: that may quote what was to be stored."""
-    origin = getattr(error, "orig", None) or error
+    origin = getattr(error, "orig", None)
+    if origin is None:
+        return type(error).__name__
     code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)
     name = type(origin.__cause__ or origin).__name__
     return f"{name} {code}" if code else name

@@ -59,7 +59,8 @@ class SqlHistory:
         self._hurry = asyncio.Event()
         self._closing = asyncio.Event()
         self._progress = asyncio.Condition()
-        self._failures = 0
+        self._attempt = 0
+        self._failed_attempt = 0
         self._down_since: float | None = None
 
     def append(self, message: StoredMessage) -> None:
@@ -91,7 +92,10 @@ class SqlHistory:
         await self._call(self._ping)
 
     async def flush(self) -> None:
-        """Raises OutsideError as soon as a write fails after the call; the messages go on waiting."""
+        """Raises OutsideError when a write that began after the call fails; the messages go on waiting.
+
+        A refusal is known at once; a database that stays silent is given 10 s for a batch.
+        """
         await self._call(partial(self._flush, self._waiting.added))
 
     async def close(self) -> None:
@@ -182,10 +186,10 @@ class SqlHistory:
         await self._database.ping()
 
     async def _flush(self, target: int) -> None:
-        failures = self._failures
+        begun = self._attempt
         self._hurry.set()
         async with self._progress:
-            await self._progress.wait_for(lambda: self._waiting.finished >= target or self._failures > failures)
+            await self._progress.wait_for(lambda: self._waiting.finished >= target or self._failed_attempt > begun)
         if self._waiting.finished < target:
             raise OutsideError("The message store does not take messages", retry_after=1.0)
 
@@ -202,6 +206,7 @@ class SqlHistory:
         """Write this batch, however long it takes."""
         pause = FIRST_RETRY_SECONDS
         while True:
+            self._attempt += 1
             try:
                 return await self._stored(await self._database.insert(rows))
             except Exception as error:  # whatever it is, the messages are kept and tried again
@@ -217,7 +222,7 @@ class SqlHistory:
             self._down_since = time.monotonic()
             logger.warning("The message store does not take messages (%s); they wait", reason(error))
         async with self._progress:
-            self._failures += 1
+            self._failed_attempt = self._attempt
             self._progress.notify_all()
 
     async def _stored(self, refused: Sequence[DBAPIError]) -> None:

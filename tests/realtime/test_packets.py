@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -180,10 +181,10 @@ def test_a_malformed_ack_id_is_refused(frame: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", ['5["hi"]', '50-["hi"]', '5000-["hi"]', '5-["hi"]', '5٣-["hi"]', "6[]", '21-["hi"]', "0/x,1-", '01-{"a":1}']
+    "frame", ['5["hi"]', '50-["hi"]', '5000-["hi"]', '5-["hi"]', '5٣-["hi"]', "6[]", '21-["hi"]', '01-{"a":1}']
 )
 def test_a_malformed_attachment_count_is_refused(frame: str) -> None:
-    assert refused(frame).code in {"bad_attachment_count", "bad_ack_id", "bad_payload"}
+    assert refused(frame).code == "bad_attachment_count"
 
 
 @pytest.mark.parametrize("count", ["11", "99999999999999", "9" * 5_000])
@@ -198,7 +199,9 @@ def test_as_many_attachments_as_allowed_are_taken() -> None:
     )
 
 
-@pytest.mark.parametrize("number", ["-1", "2", "99999999999999999999", '"0"', "0.0", "1.5", "true", "null", "[0]", "{}"])
+@pytest.mark.parametrize(
+    "number", ["-1", "2", "99999999999999999999", '"0"', "0.0", "1.5", "true", "null", "[0]", "{}"]
+)
 def test_a_bad_placeholder_is_refused_at_the_header(number: str) -> None:
     assert refused(f'52-["up",{PLACE % 0},{PLACE % number}]').code == "bad_placeholder"
 
@@ -233,7 +236,16 @@ def test_an_attachment_that_nothing_announced_is_refused() -> None:
     "text",
     [
         *("[", '["hi"', '["hi"]]', '["hi"]x', "['hi']", '["hi",]', "[hi]", '["hi",NaN]', '["hi",Infinity]'),
-        *('["hi",-Infinity]', '["hi","\x00"]', '["hi",01]', '["hi",.5]', '["hi","\\x"]', '["\\ud83d",NaN]', "[,]", "[1"),
+        *(
+            '["hi",-Infinity]',
+            '["hi","\x00"]',
+            '["hi",01]',
+            '["hi",.5]',
+            '["hi","\\x"]',
+            '["\\ud83d",NaN]',
+            "[,]",
+            "[1",
+        ),
     ],
 )
 def test_what_is_not_json_is_refused(text: str) -> None:
@@ -408,11 +420,8 @@ def test_an_acknowledgement_comes_back_as_it_was(args: list[Any], namespace: str
 def test_no_frame_raises_anything_else(received: list[str | bytes]) -> None:
     decoder = Decoder()
     for frame in received:
-        try:
+        with suppress(ProtocolError, UnreadablePayload):
             packet = decoder.feed(frame)
-        except (ProtocolError, UnreadablePayload) as error:
-            assert error.code
-        else:
             assert (packet is None) == decoder.pending
 
 

@@ -1,0 +1,248 @@
+"""``/chat``: rooms with members, history, typing and direct messages (CONTRACT section 4)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from namespaces.credentials import Credentials, Doorman, by_name
+from namespaces.presence import Attendance
+from namespaces.recent import Recent
+from realtime import (
+    AccessError,
+    History,
+    Identity,
+    NameHolders,
+    Namespace,
+    OutsideError,
+    PayloadError,
+    Reason,
+    Settings,
+    Socket,
+    StoredMessage,
+    direct_room,
+    event,
+    is_system_room,
+    new_id,
+    now_iso,
+    problem_with_name,
+    problem_with_user,
+    user_room,
+)
+
+logger = logging.getLogger("realtime.chat")
+
+
+class InRoom(BaseModel):
+    room: str
+
+
+class Say(BaseModel):
+    room: str
+    text: str = Field(min_length=1)
+    client_id: str | None = Field(None, min_length=1, max_length=128)
+
+
+class Typing(BaseModel):
+    room: str
+    typing: bool = True
+
+
+class Older(BaseModel):
+    room: str
+    before: str | None = Field(None, max_length=64)
+    limit: int = Field(50, ge=1, le=200)
+
+
+class Direct(BaseModel):
+    to: str
+    text: str = Field(min_length=1)
+
+
+def guest_room(name: str) -> str:
+    """The connections of an anonymous user. Never the room of a token user of that name."""
+    return f"@guest:{name}"
+
+
+def as_event(message: StoredMessage) -> dict[str, Any]:
+    """``message`` and ``text`` are the same: the tutorial's model has one name, its test reads the other."""
+    return {**asdict(message), "message": message.text}
+
+
+class Chat(Namespace):
+    """Everybody in a room sees the same messages, whatever wire they are on."""
+
+    path: ClassVar[str] = "/chat"
+
+    def __init__(self, doorman: Doorman, history: History, holders: NameHolders, settings: Settings) -> None:
+        super().__init__()
+        self._doorman = doorman
+        self._history = history
+        self._holders = holders
+        self._settings = settings
+        self._attendance = Attendance()
+        self._sent: Recent[dict[str, Any]] = Recent()
+
+    # --- who
+
+    async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity:
+        """A token names its user; a name is free as long as no token holder has it."""
+        auth = auth or Credentials()
+        identity = self._doorman.by_token(socket.connection, auth.token)
+        if identity is None:
+            identity = by_name(auth.username or socket.connection.query_params.get("username"))
+            if await self._holders.held(identity.user_id):
+                raise AccessError("This name belongs to somebody with a token", code="name_taken")
+            socket.enter(guest_room(identity.user_id))
+        else:
+            socket.enter(user_room(identity.user_id))
+        return identity
+
+    async def connected(self, socket: Socket) -> None:
+        """Where a token holder comes, guests of that name go."""
+        if not socket.user.anonymous:
+            socket.data["holds"] = True
+            try:
+                await self._holders.hold(socket.user.user_id)
+            except OutsideError:
+                logger.warning("a name could not be reserved on the other instances")
+            for guest in self.sockets(guest_room(socket.user.user_id)):
+                await guest.emit("error", {"error": {"code": "name_taken", "message": "A token holder has this name"}})
+                await guest.disconnect(Reason.REPLACED)
+
+    async def disconnected(self, socket: Socket) -> None:
+        if socket.data.pop("holds", False):
+            await self._holders.release(socket.user.user_id)
+        for room in socket.rooms:
+            if not is_system_room(room):
+                await self._depart(socket, room)
+
+    # --- rooms
+
+    async def joined(self, socket: Socket, room: str) -> None:
+        now = now_iso()
+        user = socket.user.user_id
+        if self._attendance.arrive(room, user, now):
+            skip = () if self._settings.raw_announce_self and socket.wire == "raw" else socket.sid
+            await self.emit("joined", {"room": room, "username": user, "timestamp": now}, to=room, skip=skip)
+
+    async def left(self, socket: Socket, room: str) -> None:
+        await self._depart(socket, room)
+
+    async def _depart(self, socket: Socket, room: str) -> None:
+        user = socket.user.user_id
+        if self._attendance.depart(room, user):
+            await self.emit("left", {"room": room, "username": user, "timestamp": now_iso()}, to=room, skip=socket.sid)
+
+    @event
+    async def join(self, socket: Socket, data: InRoom) -> dict[str, Any]:
+        """Enter a room; answers who is there and what was said last."""
+        await socket.join(data.room)
+        try:
+            page = await self._history.page(data.room, limit=self._settings.history_on_join or 1)
+            messages = [as_event(message) for message in page.messages] if self._settings.history_on_join else []
+        except OutsideError:
+            messages = []  # the room works without its past
+        return {"room": data.room, "members": self._names(data.room), "history": messages}
+
+    @event
+    async def leave(self, socket: Socket, data: InRoom) -> dict[str, Any]:
+        await socket.leave(data.room)
+        return {"room": data.room}
+
+    @event
+    async def members(self, data: InRoom) -> dict[str, Any]:
+        """Who is in a room, with how many connections, since when."""
+        self.check_readable(data.room)
+        found = self._attendance.users(data.room)
+        return {
+            "members": [
+                {"username": user, "connections": stay.connections, "since": stay.since} for user, stay in found
+            ]
+        }
+
+    def _names(self, room: str) -> list[str]:
+        return [user for user, _ in self._attendance.users(room)]
+
+    # --- messages
+
+    @event
+    async def message(self, socket: Socket, data: Say) -> dict[str, Any]:
+        """Say something in a room one is in; the same ``client_id`` twice is one message."""
+        self.check_present(socket, data.room)
+        key = (socket.user.user_id, socket.user.anonymous, data.client_id)
+        if data.client_id is not None:
+            before = self._sent.get(key, time.monotonic())
+            if before is not None:
+                return before
+        message = self.keep(data.room, socket.user.user_id, data.text)
+        answer = {"id": message.id, "timestamp": message.timestamp}
+        if data.client_id is not None:
+            self._sent.put(key, answer, time.monotonic())
+        await self.spread(message)
+        return answer
+
+    def keep(self, room: str, username: str, text: str) -> StoredMessage:
+        """Store a message. Raises LimitError when the database cannot keep up; then nobody was told anything."""
+        message = StoredMessage(new_id(), room, username, text, now_iso())
+        self._history.append(message)
+        return message
+
+    async def spread(self, message: StoredMessage) -> None:
+        await self.emit("message", as_event(message), to=message.room)
+
+    @event
+    async def typing(self, socket: Socket, data: Typing) -> None:
+        """Never stored, the first thing to be dropped for a slow reader."""
+        self.check_present(socket, data.room)
+        told = {"room": data.room, "username": socket.user.user_id, "typing": data.typing}
+        await self.emit("typing", told, to=data.room, skip=socket.sid, volatile=True)
+
+    @event
+    async def direct(self, socket: Socket, data: Direct) -> dict[str, Any]:
+        """A message to one user: in every connection of both."""
+        problem = problem_with_user(data.to)
+        if problem is not None:
+            raise PayloadError(problem)
+        sender = socket.user.user_id
+        message = self.keep(direct_room(sender, data.to), sender, data.text)
+        own = guest_room(sender) if socket.user.anonymous else user_room(sender)
+        await self.emit("message", as_event(message), to=[own, *await self._rooms_of(data.to)])
+        return {"id": message.id, "timestamp": message.timestamp}
+
+    async def _rooms_of(self, user: str) -> list[str]:
+        """A token holder's room always; a guest's only while it is certain that nobody holds the name."""
+        try:
+            held = await self._holders.held(user)
+        except OutsideError:
+            held = True
+        return [user_room(user)] if held else [user_room(user), guest_room(user)]
+
+    @event
+    async def history(self, data: Older) -> dict[str, Any]:
+        return await self.page(data)
+
+    async def page(self, wanted: Older) -> dict[str, Any]:
+        """Stored messages of a room, newest last."""
+        self.check_readable(wanted.room)
+        page = await self._history.page(wanted.room, before=wanted.before, limit=wanted.limit)
+        return {"messages": [as_event(message) for message in page.messages], "more": page.more}
+
+    # --- doors
+
+    @staticmethod
+    def check_readable(room: str) -> None:
+        problem = problem_with_name(room, "room")
+        if problem is not None:
+            raise PayloadError(problem)
+        if is_system_room(room):
+            raise AccessError("This room belongs to the system", code="system_room")
+
+    @staticmethod
+    def check_present(socket: Socket, room: str) -> None:
+        if room not in socket.rooms or is_system_room(room):
+            raise AccessError("Join the room first", code="not_in_room")

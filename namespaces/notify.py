@@ -1,0 +1,151 @@
+"""``/notify``: topics that anybody may follow and, in production, only token holders may publish to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from namespaces.credentials import Credentials, Doorman
+from namespaces.recent import Recent
+from realtime import (
+    AccessError,
+    Fail,
+    Identity,
+    Namespace,
+    PayloadError,
+    PlainDialect,
+    Settings,
+    Socket,
+    event,
+    is_system_room,
+    json_text,
+    new_id,
+    now_iso,
+    problem_with_name,
+)
+
+
+class Topic(BaseModel):
+    topic: str
+
+
+class Notice(BaseModel):
+    """What is published."""
+
+    title: str = Field(min_length=1, max_length=500)
+    message: str = Field(min_length=1, max_length=100_000)
+    level: Literal["info", "warning", "error", "success"] = "info"
+    data: dict[str, Any] | None = None
+
+
+class TopicNotice(Notice):
+    topic: str
+
+
+def plain_notification(name: str, data: Any) -> dict[str, Any] | None:
+    """How a raw client is told."""
+    return {"type": "notification", **data} if name == "notification" else None
+
+
+def stream_notification(name: str, data: Any) -> str | None:
+    """How an event stream is told. JSON has no raw newline in it, so one ``data:`` line is enough."""
+    if name != "notification":
+        return None
+    return f"id: {data['id']}\nevent: notification\ndata: {json_text(data)}\n\n"
+
+
+RAW = PlainDialect(plain_notification)
+STREAM = PlainDialect(stream_notification)
+
+
+class Notify(Namespace):
+    """Each topic is a room of its name."""
+
+    path: ClassVar[str] = "/notify"
+
+    def __init__(self, doorman: Doorman, settings: Settings) -> None:
+        super().__init__()
+        self._doorman = doorman
+        self._settings = settings
+        self._answers: Recent[tuple[str, dict[str, Any]]] = Recent()
+
+    async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity:
+        """A token is optional; a bad one is refused all the same."""
+        identity = self._doorman.by_token(socket.connection, (auth or Credentials()).token)
+        return identity or Identity("anonymous", anonymous=True)
+
+    @event
+    async def subscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
+        await socket.join(data.topic)
+        return {"topic": data.topic}
+
+    @event
+    async def unsubscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
+        await socket.leave(data.topic)
+        return {"topic": data.topic}
+
+    @event
+    async def publish(self, socket: Socket, data: TopicNotice) -> dict[str, Any]:
+        """Needs the scope ``notify:publish:TOPIC`` in a token, whatever the environment."""
+        check_topic(data.topic)
+        check_scope(socket.user, data.topic)
+        return await self.send(data.topic, data)
+
+    async def send(self, topic: str, notice: Notice) -> dict[str, Any]:
+        """Tell every subscriber on every instance and wire; ``sent`` counts those of this instance."""
+        told: dict[str, Any] = {
+            "id": new_id(),
+            "topic": topic,
+            "level": notice.level,
+            "title": notice.title,
+            "message": notice.message,
+            "timestamp": now_iso(),
+        }
+        if notice.data is not None:
+            told["data"] = notice.data
+        return {"sent": await self.emit("notification", told, to=topic), "id": told["id"]}
+
+    async def send_over_http(
+        self, request: HTTPConnection, topic: str, notice: Notice, idempotency_key: str | None
+    ) -> dict[str, Any]:
+        """Publish once for each key: a repeated request gets the first answer, a different body 409."""
+        check_topic(topic)
+        identity = self._doorman.by_token(request)
+        if self._settings.production:
+            check_scope(identity, topic)
+        if idempotency_key is None:
+            return await self.send(topic, notice)
+        key = (identity.user_id if identity else None, topic, idempotency_key)
+        body = notice.model_dump_json()
+        before = self._answers.get(key, time.monotonic())
+        if before is None:
+            answer = await self.send(topic, notice)
+            self._answers.put(key, (body, answer), time.monotonic())
+            return answer
+        if before[0] != body:
+            raise Fail("idempotency_conflict", "This Idempotency-Key came with another body before")
+        return before[1]
+
+    def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
+        """A topic as Server-Sent Events."""
+        return self.stream(request, topic, dialect=STREAM)
+
+
+def check_topic(topic: str) -> None:
+    problem = problem_with_name(topic, "topic")
+    if problem is not None:
+        raise PayloadError(problem)
+    if is_system_room(topic):
+        raise AccessError("This topic belongs to the system", code="system_room")
+
+
+def check_scope(identity: Identity | None, topic: str) -> None:
+    if identity is None or identity.anonymous:
+        raise AccessError("Publishing needs a token", code="unauthorized")
+    if not identity.allows(f"notify:publish:{topic}"):
+        raise AccessError(f"Your token has no scope notify:publish:{topic}", code="forbidden")

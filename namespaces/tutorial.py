@@ -1,0 +1,190 @@
+"""The tutorial's plain WebSocket routes: clients without a library, in the same rooms (CONTRACT section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from fastapi import APIRouter, WebSocket
+
+from namespaces.chat import Chat
+from namespaces.notify import RAW as RAW_NOTIFICATIONS
+from namespaces.notify import Notify
+from namespaces.plain import CHAT, JSON_CHAT, CROWD, SECURE, problem, read_object
+from namespaces.secure import Secure
+from realtime import (
+    CloseCode,
+    LimitError,
+    Namespace,
+    Peer,
+    Realtime,
+    Reason,
+    SlidingWindow,
+    Socket,
+    event,
+    now_iso,
+    problem_with_user,
+)
+
+logger = logging.getLogger("realtime.tutorial")
+
+
+class Echo(Namespace):
+    """Clients that talk to nobody but the server."""
+
+    path: ClassVar[str] = "/echo"
+
+    @event
+    async def echo(self, data: Any) -> Any:
+        return data
+
+
+class Crowd(Namespace):
+    """One room for everybody."""
+
+    path: ClassVar[str] = "/broadcast"
+
+    async def connected(self, socket: Socket) -> None:
+        await self.emit("joined", {"total": len(self.sockets())}, skip=socket.sid)
+
+    async def disconnected(self, socket: Socket) -> None:
+        await self.emit("left", {"remaining": len(self.sockets())})
+
+    @event
+    async def message(self, text: str) -> None:
+        await self.emit("message", text)
+
+
+def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secure) -> APIRouter:
+    """The routes under ``/ws``."""
+    router = APIRouter()
+    settings = realtime.settings
+    echo: Echo = realtime.include(Echo())
+    crowd: Crowd = realtime.include(Crowd())
+    window = SlidingWindow(settings.user_rate_limit_messages, settings.user_rate_limit_seconds)
+
+    @router.websocket("/ws")
+    async def say_back(websocket: WebSocket) -> None:
+        async with echo.raw(websocket) as peer:
+            async for text in peer:
+                peer.say(f"Echo: {text}")
+
+    @router.websocket("/ws/lifecycle")
+    async def lifecycle(websocket: WebSocket) -> None:
+        async with echo.raw(websocket) as peer:
+            client = peer.socket.sid
+            logger.info("client %s connected", client)
+            async for text in peer:
+                logger.info("client %s sent a message of %d characters", client, len(text))
+                peer.say(f"Received: {text}")
+            logger.info("client %s disconnected", client)
+
+    @router.websocket("/ws/broadcast")
+    async def broadcast(websocket: WebSocket) -> None:
+        async with crowd.raw(websocket, dialect=CROWD) as peer:
+            async for text in peer:
+                await crowd.emit("message", text)
+
+    @router.websocket("/ws/chat/{username}")
+    async def plain_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
+        async with chat.raw(websocket, room, auth={"username": username}, dialect=CHAT) as peer:
+            async for text in peer:
+                if text:
+                    await chat.spread(chat.keep(room, peer.socket.user.user_id, text))
+
+    @router.websocket("/ws/json-chat/{username}")
+    async def json_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
+        async with chat.raw(websocket, room, auth={"username": username}, dialect=JSON_CHAT) as peer:
+            async for text in peer:
+                await _json_chat(chat, peer, room, text)
+
+    @router.websocket("/ws/notify/{topic}")
+    async def notifications(websocket: WebSocket, topic: str) -> None:
+        async with notify.raw(websocket, topic, dialect=RAW_NOTIFICATIONS) as peer:
+            async for _ in peer:
+                continue  # whatever comes keeps the connection alive
+
+    @router.websocket("/ws/secure")
+    async def behind_a_token(websocket: WebSocket) -> None:
+        async with secure.raw(websocket, dialect=SECURE, refusal="Invalid token") as peer:
+            async for text in peer:
+                user = peer.socket.user.user_id
+                peer.say({"type": "received", "user_id": user, "data": text, "timestamp": now_iso()})
+
+    @router.websocket("/ws/heartbeat")
+    async def heartbeat(websocket: WebSocket) -> None:
+        async with echo.raw(websocket) as peer:
+            pulse = Pulse(peer, settings.heartbeat_interval_seconds)
+            beating = asyncio.create_task(pulse.beat())
+            try:
+                async for text in peer:
+                    _heartbeat(peer, pulse, text)
+            finally:
+                beating.cancel()
+                with suppress(asyncio.CancelledError):
+                    await beating
+
+    @router.websocket("/ws/ratelimited/{user_id}")
+    async def rate_limited(websocket: WebSocket, user_id: str) -> None:
+        async with echo.raw(websocket, refusal=problem_with_user(user_id)) as peer:
+            async for text in peer:
+                wait = window.hit(user_id, time.monotonic())
+                if wait is None:
+                    peer.say({"type": "received", "data": text})
+                else:
+                    peer.say({"type": "error", **LimitError("Rate limit exceeded", retry_after=wait).as_dict()})
+
+    return router
+
+
+class Pulse:
+    """Pings one client and ends the connection when two intervals have passed without an answer."""
+
+    def __init__(self, peer: Peer, interval: float) -> None:
+        self._peer = peer
+        self._interval = interval
+        self.answered = time.monotonic()
+
+    async def beat(self) -> None:
+        while not self._peer.closed:
+            self._peer.say({"type": "ping", "timestamp": now_iso()})
+            await asyncio.sleep(self._interval)
+            if time.monotonic() - self.answered >= 2 * self._interval:
+                self._peer.close(CloseCode.SILENT, "no answer to two pings", Reason.PING_TIMEOUT)
+
+
+def _heartbeat(peer: Peer, pulse: Pulse, text: str) -> None:
+    found = read_object(text)
+    if isinstance(found, str):
+        peer.say(problem("invalid_json", found))
+    elif found.get("type") == "pong":
+        pulse.answered = time.monotonic()
+    elif "id" in found:
+        peer.say({"type": "ack", "id": found["id"]})
+    else:
+        peer.say(problem("invalid_payload", "Send a pong, or an object with an id"))
+
+
+async def _json_chat(chat: Chat, peer: Peer, room: str, text: str) -> None:
+    """One message of the JSON chat; whatever is wrong with it is said to its sender, and the connection lives."""
+    found = read_object(text)
+    if isinstance(found, str):
+        peer.say(problem("invalid_json", found))
+    elif found.get("type") == "ping":
+        peer.say({"type": "pong"})
+    elif found.get("type") == "typing":
+        told = {"room": room, "username": peer.socket.user.user_id, "typing": True}
+        await chat.emit("typing", told, to=room, volatile=True)
+    elif found.get("type") == "chat":
+        words = found.get("text")
+        if not isinstance(words, str) or not words:
+            peer.say(problem("invalid_payload", "text must be a string that is not empty"))
+            return
+        message = chat.keep(room, peer.socket.user.user_id, words)
+        peer.say({"type": "chat_received", "id": message.id})
+        await chat.spread(message)
+    else:
+        peer.say(problem("unknown_type", "type must be chat, typing or ping"))

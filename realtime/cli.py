@@ -1,0 +1,143 @@
+"""The command ``realtime``: serve, check, token."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Annotated, Final
+
+import typer
+import uvicorn
+from pydantic import SecretStr, ValidationError
+
+from realtime.errors import UsageError
+from realtime.identity import Tokens
+from realtime.plug import check_neighbour, find
+from realtime.redaction import hide_password
+from realtime.settings import Settings
+
+DEFAULT_APP: Final = "namespaces.app:app"
+GRACEFUL_SECONDS: Final = 3
+
+cli = typer.Typer(
+    name="realtime", help="Realtime rooms for FastAPI.", no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+)  # fmt: skip
+
+
+@cli.command()
+def serve(
+    app: Annotated[str, typer.Argument(help="The application, as module:name.")] = DEFAULT_APP,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes; more than one is not possible yet.", min=1)] = 1,
+    redis: Annotated[str | None, typer.Option(help="Redis URL; instances on one Redis share their rooms.")] = None,
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the chat history.")] = None,
+    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
+) -> None:
+    """Serve an application until SIGTERM or Ctrl-C."""
+    if workers > 1:
+        _stop(
+            "--workers above 1 is refused: the requests of a polling client would reach different processes. "
+            "Start several instances with --redis and a proxy that routes by session id (examples/deploy)."
+        )
+    for name, value in (("REALTIME_REDIS_URL", redis), ("REALTIME_DATABASE_URL", database)):
+        if value is not None:
+            os.environ[name] = value
+    sys.path.insert(0, os.getcwd())
+    try:
+        settings = Settings()
+        if app == DEFAULT_APP:
+            check_neighbour("namespaces")
+            check_neighbour("adapters")
+        if settings.redis_url is not None:
+            find(settings.redis_url.partition(":")[0])
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=LOGGING,
+            log_level=log_level,
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=settings.message_limit_bytes,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            server_header=False,
+            proxy_headers=False,  # REALTIME_TRUSTED_PROXIES decides, in one place for every route
+        )
+        config.load()
+    except (UsageError, ValidationError) as error:
+        _stop(str(error))
+    typer.echo(f"realtime-rooms on http://{host}:{port}  (Ctrl-C to stop)", err=True)
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise typer.Exit(3)
+
+
+@cli.command()
+def check() -> None:
+    """Print the settings in effect, secrets hidden, and fail if they are unsafe."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        _stop(str(error))
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        shown = (
+            "(hidden)" if isinstance(value, SecretStr) else hide_password(value) if isinstance(value, str) else value
+        )
+        typer.echo(f"REALTIME_{name.upper()}={shown if shown is not None else ''}")
+    problems = settings.problems()
+    for problem in problems:
+        typer.echo(f"unsafe: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"These settings are fine for {settings.environment}.", err=True)
+
+
+@cli.command()
+def token(
+    user: Annotated[str, typer.Option(help="The user's name.")],
+    expires: Annotated[int, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
+    scope: Annotated[list[str] | None, typer.Option(help="A scope to grant; may be repeated.")] = None,
+) -> None:
+    """Print a token signed with the configured secret, for trying things."""
+    try:
+        typer.echo(Tokens.from_settings(Settings()).issue(user, time.time(), expires, scope or ()))
+    except (UsageError, ValidationError) as error:
+        _stop(str(error))
+
+
+def _stop(sentence: str) -> None:
+    typer.echo(f"realtime: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+LOGGING: Final = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {"quiet": {"()": "realtime.redaction.NoQueries"}},
+    "handlers": {
+        "out": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain",
+            "filters": ["quiet"],
+            "stream": "ext://sys.stderr",
+        }
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["out"], "level": "INFO", "propagate": False},
+        "uvicorn.error": {"level": "WARNING"},
+        "uvicorn.access": {"handlers": [], "propagate": False},
+        "realtime": {"handlers": ["out"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def main() -> None:
+    cli()

@@ -14,7 +14,7 @@ from adapters.writing import Writer
 from realtime.codecs import Encoded
 from realtime.errors import CloseCode, HandshakeError
 from realtime.names import Reason
-from realtime.ports import Door, Link, Receive, Send
+from realtime.ports import DIRECT, Door, Link, Receive, Send
 
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer our close frame, or to read what comes before it, until it is cut."""
@@ -126,6 +126,10 @@ class Portable:
         except HandshakeError as error:
             await _refuse(error, scope, send)
             return
+        direct = scope.get("extensions", {}).get(DIRECT)
+        if direct is not None:
+            _serve_directly(direct, door, sid, scope)
+            return
         wire = AsgiWire(receive, send, "websocket")
         await wire.accept(headers=door.answer_headers(scope))
         link = _link(door, sid, scope, wire)
@@ -137,12 +141,25 @@ class Portable:
         await wire.run()
 
     @staticmethod
-    def raw(scope: Mapping[str, Any], receive: Receive, send: Send, link: Link) -> AsgiWire:
+    def raw(scope: Mapping[str, Any], receive: Receive, send: Send, link: Link) -> Any:
         """A wire for a route that pulls its frames itself."""
+        direct = scope.get("extensions", {}).get(DIRECT)
+        if direct is not None:
+            return direct.raw(receive, send, link)
         return AsgiWire(receive, send, "raw", link)
 
 
-def _link(door: Door, sid: str | None, scope: Mapping[str, Any], wire: AsgiWire) -> Link | None:
+def _serve_directly(direct: Any, door: Door, sid: str | None, scope: Mapping[str, Any]) -> None:
+    """The server beneath is ours: no queue, no task, and this call does not wait for the client to leave."""
+    direct.accept_now(headers=door.answer_headers(scope))
+    link = _link(door, sid, scope, direct)
+    if link is None:
+        direct.close(CloseCode.POLICY, "session is taken")
+    else:
+        direct.take_over(link)
+
+
+def _link(door: Door, sid: str | None, scope: Mapping[str, Any], wire: Any) -> Link | None:
     try:
         return door.open(scope, wire) if sid is None else door.upgrade(sid, wire)
     except HandshakeError:  # it ended while we were accepting

@@ -38,6 +38,8 @@ logger = logging.getLogger("realtime")
 
 Check = Callable[[], Awaitable[None]]
 CLIENT_FILE: Final = Path(__file__).parent / "static" / "socket.io.esm.min.js"
+PUBLIC: Final = {"access-control-allow-origin": "*"}
+"""A file that is the same for everybody; a page of another origin may import it as a module."""
 DRAIN_BATCH: Final = 100
 """Connections closed in one loop turn while draining: their clients come back with delays of their own."""
 READY_SECONDS: Final = 1.0
@@ -251,7 +253,7 @@ class SocketIORoute(BaseRoute):
         if not rest:
             await self._server.handle_request(scope, receive, send)
         elif scope["type"] == "http" and rest == CLIENT_FILE.name:
-            await FileResponse(CLIENT_FILE, media_type="text/javascript")(scope, receive, send)
+            await FileResponse(CLIENT_FILE, media_type="text/javascript", headers=PUBLIC)(scope, receive, send)
         elif scope["type"] == "http":
             await JSONResponse({"code": "not_found", "message": "No such file"}, 404)(scope, receive, send)
         else:

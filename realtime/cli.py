@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
@@ -20,6 +21,16 @@ from realtime.settings import Settings
 DEFAULT_APP: Final = "namespaces.app:app"
 GRACEFUL_SECONDS: Final = 3
 
+
+
+class Wire(StrEnum):
+    FAST = "fast"
+    PORTABLE = "portable"
+
+
+WIRES: Final = {Wire.FAST: "adapters.fast:FastProtocol", Wire.PORTABLE: "websockets-sansio"}
+"""Named to uvicorn as strings: the core imports no adapter."""
+
 cli = typer.Typer(
     name="realtime", help="Realtime rooms for FastAPI.", no_args_is_help=True, pretty_exceptions_enable=False,
     add_completion=False,
@@ -34,6 +45,7 @@ def serve(
     workers: Annotated[int, typer.Option(help="Processes; more than one is not possible yet.", min=1)] = 1,
     redis: Annotated[str | None, typer.Option(help="Redis URL; instances on one Redis share their rooms.")] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the chat history.")] = None,
+    wire: Annotated[Wire, typer.Option(help="fast is our own WebSocket class, portable is uvicorn's.")] = Wire.FAST,
     log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
 ) -> None:
     """Serve an application until SIGTERM or Ctrl-C."""
@@ -60,10 +72,11 @@ def serve(
             log_config=LOGGING,
             log_level=log_level,
             access_log=False,
-            ws="websockets-sansio",
+            ws=WIRES[wire],
             ws_max_size=settings.message_limit_bytes,
             ws_per_message_deflate=False,
-            ws_ping_interval=None,
+            ws_ping_interval=settings.ping_interval_seconds,
+            ws_ping_timeout=settings.ping_timeout_seconds,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
             server_header=False,
             proxy_headers=False,  # REALTIME_TRUSTED_PROXIES decides, in one place for every route

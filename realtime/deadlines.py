@@ -7,9 +7,15 @@ old time, the owner looks at its clock and asks again.
 from __future__ import annotations
 
 import asyncio
-from heapq import heappop, heappush
+import logging
+from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
+
+logger = logging.getLogger("realtime")
+
+VOID_LIMIT: Final = 64
+"""Void entries that may lie in the heap whatever its size; above, they are at most half of it."""
 
 
 class Owner(Protocol):
@@ -18,18 +24,19 @@ class Owner(Protocol):
     alarm: Alarm | None
 
     def tick(self, now: float) -> None:
-        """It is time; the owner asks again if it wants to be woken again. Must not raise."""
+        """It is time; the owner asks again if it wants to be woken again. What it raises is logged."""
 
 
 class Alarm:
-    """An entry of the heap; without an owner it is void and thrown away when its time comes."""
+    """An entry of the heap; without an owner it is void and thrown away when its time comes, or before."""
 
-    __slots__ = ("number", "owner", "when")
+    __slots__ = ("home", "number", "owner", "when")
 
-    def __init__(self, when: float, number: int, owner: Owner) -> None:
+    def __init__(self, when: float, number: int, owner: Owner, home: Deadlines) -> None:
         self.when = when
         self.number = number
         self.owner: Owner | None = owner
+        self.home = home
 
     def __lt__(self, other: Alarm) -> bool:
         return (self.when, self.number) < (other.when, other.number)
@@ -41,10 +48,12 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._heap: list[Alarm] = []
+        self._void = 0
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
+        """Entries, void ones included: what the memory holds."""
         return len(self._heap)
 
     def set(self, owner: Owner, when: float) -> None:
@@ -53,8 +62,8 @@ class Deadlines:
         if alarm is not None:
             if alarm.when <= when:
                 return
-            alarm.owner = None
-        owner.alarm = alarm = Alarm(when, next(self._numbers), owner)
+            self.clear(owner)
+        owner.alarm = alarm = Alarm(when, next(self._numbers), owner, self)
         heappush(self._heap, alarm)
         if self._heap[0] is alarm:
             self._arm()
@@ -62,18 +71,37 @@ class Deadlines:
     @staticmethod
     def clear(owner: Owner) -> None:
         """Never wake this owner again; repeats do nothing."""
-        if owner.alarm is not None:
-            owner.alarm.owner = None
-            owner.alarm = None
+        alarm, owner.alarm = owner.alarm, None
+        if alarm is not None:
+            alarm.owner = None
+            alarm.home._voided()
 
     def run(self, now: float) -> None:
-        """Wake everybody whose time has come. The timer calls it; tests may, with a time of their own."""
-        heap = self._heap
-        while heap and heap[0].when <= now:
-            owner = heappop(heap).owner
-            if owner is not None:
+        """Wake everybody whose time has come, once each. The timer calls it; tests may, with a time of their own."""
+        due = []
+        while self._heap and self._heap[0].when <= now:
+            due.append(heappop(self._heap))
+        for alarm in due:
+            owner = alarm.owner
+            if owner is None:
+                self._void -= 1
+            else:
                 owner.alarm = None
-                owner.tick(now)
+                self._wake(owner, now)
+
+    @staticmethod
+    def _wake(owner: Owner, now: float) -> None:
+        try:
+            owner.tick(now)
+        except Exception:  # one client's fault must not stop the clock of the others
+            logger.exception("a deadline failed")
+
+    def _voided(self) -> None:
+        self._void += 1
+        if self._void > VOID_LIMIT and self._void > len(self._heap) // 2:
+            self._heap = [alarm for alarm in self._heap if alarm.owner is not None]
+            heapify(self._heap)
+            self._void = 0
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -83,7 +111,5 @@ class Deadlines:
     def _fire(self) -> None:
         self._timer = None
         self.run(self._loop.time())
-        while self._heap and self._heap[0].owner is None:
-            heappop(self._heap)
         if self._heap:
             self._arm()

@@ -187,6 +187,7 @@ class Probe:
     def __init__(self, session: Connection, wire: Wire) -> None:
         self.session = session
         self.wire: Wire | None = wire
+        wire.link = self
         self.alarm: Alarm | None = None
         self._probed = False
         self._upgrade_by = session.loop.time() + session.core.settings.upgrade_timeout_seconds
@@ -231,6 +232,9 @@ class Probe:
 
     def hold(self) -> None:
         """Nothing waits for a probe."""
+
+    def broken(self, code: int, reason: str) -> None:
+        self._fail(code, reason)
 
     def lost(self, reason: str) -> None:
         self._fail(CloseCode.DONE, "")

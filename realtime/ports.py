@@ -6,9 +6,9 @@ of their connection. Bus and History calls may be awaited from any event loop of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from realtime.codecs import Encoded
 
@@ -51,6 +51,9 @@ class Link(Protocol):
     def close(self, code: int, text: str, reason: str) -> None:
         """The wire found a violation that only it can see. Repeats do nothing."""
 
+    def broken(self, code: int, reason: str) -> None:
+        """The client broke the wire's own rules (a frame, not a packet): count it and end it with this close code."""
+
     def lost(self, reason: str) -> None:
         """The client is gone. Nothing is sent after this. Repeats do nothing."""
 
@@ -75,6 +78,23 @@ class Door(Protocol):
 
     def answer_headers(self, scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Headers for the answer: CORS, and the cookie where one is configured."""
+
+
+DIRECT: Final = "realtime.direct"
+"""The key in ``scope["extensions"]`` under which a server of ours puts its ``Direct``."""
+
+
+class Direct(Protocol):
+    """A WebSocket that can be driven by plain calls instead of ASGI messages."""
+
+    def accept_now(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Accept the WebSocket. Raises OSError when the client has gone."""
+
+    def take_over(self, link: Link) -> None:
+        """This is a ``Wire`` now; frames go to the link, and the ASGI call may return."""
+
+    def raw(self, receive: Receive, send: Send, link: Link) -> Any:
+        """A ``Wire`` for a route that pulls its frames through ASGI."""
 
 
 class ServesScope(Protocol):

@@ -207,6 +207,10 @@ class Session:
     def hold(self) -> None:
         self.outbox.hold()
 
+    def broken(self, code: int, reason: str) -> None:
+        self.core.metrics.violations.add("bad_frame")
+        self.close(code, reason, Reason.PROTOCOL)
+
     def lost(self, reason: str) -> None:
         """The client is gone: every membership ends, nothing more is sent."""
         if not self.closed:
@@ -247,6 +251,7 @@ class Session:
             self.core.metrics.connections.add(self.wire.name, amount=-1)
         self.core.metrics.connections.add(wire.name)
         self.wire = wire
+        wire.link = self
         self.outbox.attach(wire, free=free)
 
     # --- memberships

@@ -39,7 +39,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 
 from realtime.errors import AccessError, PayloadError, Refusal, UsageError
-from realtime.resolve import Call, Plan, compile_plan, error_details, per_connection
+from realtime.resolve import Call, Plan, compile_plan, per_connection
 
 T = TypeVar("T")
 
@@ -798,7 +798,3 @@ def test_models_defined_in_the_function_around_are_found() -> None:
     async def handler(msg: Local, many: list[Local]) -> None: ...
 
     assert [each.annotation for each in planned(handler).arguments] == [Local, list[Local]]
-
-
-def test_the_wording_of_pydantic_s_errors_is_public() -> None:
-    assert callable(error_details)

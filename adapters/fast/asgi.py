@@ -1,0 +1,179 @@
+"""The ASGI half of the fast wire: receive and send for applications that know nothing of the direct channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
+
+from adapters.fast.frames import Opcode, write_frame
+from adapters.fast.upgrade import Head, Headers
+
+MAILBOX_MESSAGES: Final = 16
+"""Messages kept for an application that is busy; then reading stops until it has taken half of them."""
+
+
+class Line(Protocol):
+    """The protocol, as this half sees it."""
+
+    @property
+    def state(self) -> int: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    def accept_now(self, subprotocol: str | None = None, headers: Headers = ()) -> None: ...
+
+    def opened(self) -> None: ...
+
+    def refuse(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def write(self, frame: bytes) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class AsgiSide:
+    """Belongs to one connection and one event loop."""
+
+    __slots__ = ("_asked", "_drained", "_end", "_line", "_mail", "_paused", "_response", "_waiting")
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._mail: deque[str | bytes] = deque()
+        self._asked = False
+        self._paused = False
+        self._end: dict[str, Any] | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._response: tuple[int, Headers, list[bytes]] | None = None
+
+    # --- from the line
+
+    def put(self, message: str | bytes) -> None:
+        self._mail.append(message)
+        if len(self._mail) >= MAILBOX_MESSAGES and not self._paused:
+            self._paused = True
+            self._line.pause()
+        _wake(self._waiting)
+
+    def gone(self, code: int, reason: str) -> None:
+        """The connection ends; what lies in the mailbox is read first. Repeats do nothing."""
+        if self._end is None:
+            self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            _wake(self._waiting)
+            _wake(self._drained)
+
+    def drained(self) -> None:
+        _wake(self._drained)
+
+    # --- to the application
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "websocket.connect"}
+        while not self._mail and self._end is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        if not self._mail:
+            assert self._end is not None
+            return self._end
+        message = self._mail.popleft()
+        if self._paused and len(self._mail) <= MAILBOX_MESSAGES // 2:
+            self._paused = False
+            self._line.resume()
+        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+
+    async def send(self, message: Any) -> None:
+        """Raises ClientDisconnected once the client is gone, RuntimeError for a message out of turn."""
+        kind = message["type"]
+        if kind == "websocket.send" and self._line.state == 1:
+            await self._send(message)
+        elif self._end is not None:
+            if kind != "websocket.close":
+                raise ClientDisconnected
+        elif kind == "websocket.accept" and self._line.state == 0:
+            self._line.accept_now(message.get("subprotocol"), message.get("headers") or ())
+            self._line.opened()
+        elif kind == "websocket.close":
+            self._close(message)
+        elif kind.startswith("websocket.http.response.") and self._line.state == 0:
+            self._respond(message)
+        else:
+            raise RuntimeError(f"Unexpected ASGI message {kind!r}")
+
+    async def _send(self, message: Any) -> None:
+        data = message.get("bytes")
+        if data is not None:
+            self._line.write(write_frame(Opcode.BINARY, data))
+        else:
+            self._line.write(write_frame(Opcode.TEXT, (message.get("text") or "").encode("utf-8", "replace")))
+        while self._line.full and self._end is None:
+            self._drained = asyncio.get_running_loop().create_future()
+            try:
+                await self._drained
+            finally:
+                self._drained = None
+
+    def _close(self, message: Any) -> None:
+        if self._line.state == 0:
+            self._line.refuse(403, [(b"content-type", b"text/plain; charset=utf-8")], b"")
+        else:
+            self._line.close(message.get("code", 1000), message.get("reason") or "")
+
+    def _respond(self, message: Any) -> None:
+        if message["type"] == "websocket.http.response.start":
+            self._response = (message["status"], message.get("headers") or [], [])
+            return
+        if self._response is None:
+            raise RuntimeError("websocket.http.response.body before its start")
+        status, headers, parts = self._response
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            self._line.refuse(status, headers, b"".join(parts))
+
+
+def make_scope(
+    head: Head,
+    config: Config,
+    app_state: dict[str, Any],
+    server: tuple[str, int | None] | None,
+    client: tuple[str, int] | None,
+    secure: bool,
+) -> dict[str, Any]:
+    """The ASGI connection scope of a WebSocket."""
+    path, _, query = head.target.partition(b"?")
+    root = config.root_path
+    return {
+        "type": "websocket",
+        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "wss" if secure else "ws",
+        "server": server,
+        "client": client,
+        "root_path": root,
+        "path": root + unquote(path.decode("ascii", "replace")),
+        "raw_path": root.encode("ascii") + path,
+        "query_string": query,
+        "headers": head.headers,
+        "subprotocols": head.subprotocols,
+        "state": app_state.copy(),
+        "extensions": {"websocket.http.response": {}},
+    }
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

@@ -1,0 +1,247 @@
+"""Pure: no I/O, no clock, no task. WebSocket frames from clients, strictly by RFC 6455, and those we send.
+
+A payload is unmasked, counted and checked as it arrives: a text that cannot become UTF-8 any more ends at the
+byte that shows it, a message over the limit at the header that announces it, and nothing is kept of either.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - wheels without the C module
+    from websockets.utils import apply_mask
+
+from realtime.errors import CloseCode
+
+
+class Opcode(IntEnum):
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class FrameError(Exception):
+    """The client broke the protocol; ``code`` is the close code that says how."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Close(NamedTuple):
+    """The client's good-bye; 1005 where it gave no code."""
+
+    code: int
+    reason: str
+
+
+class Ping(NamedTuple):
+    payload: bytes
+
+
+class Pong(NamedTuple):
+    payload: bytes
+
+
+Received = str | bytes | Close | Ping | Pong
+"""A whole message, or a control frame."""
+
+NO_CODE: Final = 1005
+FIN: Final = 0x80
+_KNOWN: Final = frozenset(Opcode)
+_TIDY_PARTS: Final = 256
+"""Fragments kept apart before they are joined: a million of one byte must not cost a million objects."""
+_PERMITTED: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+"""Close codes below 3000 that a client may send (RFC 6455 section 7.4, and the IANA registry)."""
+
+
+class FrameReader:
+    """Bytes of one client in, messages out. Raises FrameError once; nothing may be fed after that."""
+
+    __slots__ = (
+        "_control", "_decoder", "_fin", "_limit", "_mask", "_opcode", "_parts", "_remaining", "_rest", "_size", "_type",
+    )  # fmt: skip
+
+    def __init__(self, limit: int) -> None:
+        """``limit``: bytes of one message."""
+        self._limit = limit
+        self._rest = b""
+        self._remaining: int | None = None
+        self._opcode = 0
+        self._fin = True
+        self._mask = b""
+        self._control = b""
+        self._type: Opcode | None = None
+        self._parts: list[str] | list[bytes] = []
+        self._size = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Between two messages, with nothing left over: the next frame may be read without us."""
+        return self._type is None and not self._rest and self._remaining is None
+
+    def feed(self, data: bytes) -> Iterator[Received]:
+        """What these bytes complete, in order. The iterator is to be used up."""
+        data = self._rest + data if self._rest else data
+        self._rest = b""
+        at = 0
+        while True:
+            if self._remaining is None:
+                size = self._header(data, at)
+                if not size:
+                    self._rest = data[at:]
+                    return
+                at += size
+            taken = data[at : at + self._remaining] if self._remaining else b""
+            at += len(taken)
+            self._remaining -= len(taken)
+            found = self._payload(taken)
+            if self._remaining:
+                return
+            self._remaining = None
+            if found is not None:
+                yield found
+
+    # --- headers
+
+    def _header(self, data: bytes, at: int) -> int:
+        """Read a header; answers its size, 0 when it is not all there."""
+        have = len(data) - at
+        if have < 2:
+            return 0
+        first, second = data[at], data[at + 1]
+        self._check_start(first, second)
+        length = second & 0x7F
+        extra = 0 if length < 126 else 2 if length == 126 else 8
+        if have < 6 + extra:
+            return 0
+        if extra:
+            length = self._long_length(data[at + 2 : at + 2 + extra])
+        self._mask = data[at + 2 + extra : at + 6 + extra]
+        self._opcode = first & 0x0F
+        self._fin = bool(first & FIN)
+        if self._opcode < Opcode.CLOSE:
+            self._begin(length)
+        self._remaining = length
+        return 6 + extra
+
+    def _check_start(self, first: int, second: int) -> None:
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise FrameError(CloseCode.PROTOCOL, "reserved bits are set")
+        if opcode not in _KNOWN:
+            raise FrameError(CloseCode.PROTOCOL, "unknown opcode")
+        if not second & 0x80:
+            raise FrameError(CloseCode.PROTOCOL, "a client's frame must be masked")
+        if opcode >= Opcode.CLOSE:
+            if not first & FIN or second & 0x7F > 125:
+                raise FrameError(CloseCode.PROTOCOL, "a control frame must be whole and short")
+        elif (opcode == Opcode.CONTINUATION) == (self._type is None):
+            raise FrameError(CloseCode.PROTOCOL, "fragments out of order")
+
+    @staticmethod
+    def _long_length(field: bytes) -> int:
+        length = int.from_bytes(field, "big")
+        if length < (126 if len(field) == 2 else 1 << 16) or length >> 63:
+            raise FrameError(CloseCode.PROTOCOL, "a length must be written as short as it can be")
+        return length
+
+    def _begin(self, length: int) -> None:
+        if self._size + length > self._limit:
+            raise FrameError(CloseCode.TOO_BIG, "message too big")
+        self._size += length
+        if self._opcode != Opcode.CONTINUATION:
+            self._type = Opcode(self._opcode)
+            self._parts = []
+            self._decoder = _UTF8() if self._type is Opcode.TEXT else None
+
+    # --- payloads
+
+    def _payload(self, masked: bytes) -> Received | None:
+        """Take a piece of payload; what it completes."""
+        piece = apply_mask(masked, self._mask) if masked else b""
+        turn = len(masked) % 4
+        if turn and self._remaining:
+            self._mask = self._mask[turn:] + self._mask[:turn]
+        if self._opcode >= Opcode.CLOSE:
+            return self._control_payload(piece)
+        last = self._fin and not self._remaining
+        self._keep(piece, last)
+        return self._finished() if last else None
+
+    def _keep(self, piece: bytes, last: bool) -> None:
+        part: str | bytes = piece
+        if self._decoder is not None:
+            try:
+                part = self._decoder.decode(piece, last)
+            except UnicodeDecodeError:
+                raise FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8") from None
+        if part:
+            self._parts.append(part)  # type: ignore[arg-type]
+            if len(self._parts) > _TIDY_PARTS:
+                self._parts = [self._joined()]  # type: ignore[list-item]
+
+    def _finished(self) -> str | bytes:
+        message = self._joined()
+        self._type = self._decoder = None
+        self._parts = []
+        self._size = 0
+        return message
+
+    def _joined(self) -> str | bytes:
+        if self._type is Opcode.TEXT:
+            return "".join(self._parts)  # type: ignore[arg-type]
+        return b"".join(self._parts)  # type: ignore[arg-type]
+
+    def _control_payload(self, piece: bytes) -> Received | None:
+        self._control += piece
+        if self._remaining:
+            return None
+        payload, self._control = self._control, b""
+        if self._opcode == Opcode.PING:
+            return Ping(payload)
+        return Pong(payload) if self._opcode == Opcode.PONG else read_close(payload)
+
+
+_UTF8 = codecs.getincrementaldecoder("utf-8")
+
+
+def read_close(payload: bytes) -> Close:
+    """The body of a close frame. Raises FrameError for a code that nobody may send, or a reason that is no UTF-8."""
+    if not payload:
+        return Close(NO_CODE, "")
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) < 2 or (code not in _PERMITTED and not 3000 <= code < 5000):
+        raise FrameError(CloseCode.PROTOCOL, "not a close code")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise FrameError(CloseCode.BAD_TEXT, "a close reason must be UTF-8") from None
+
+
+def write_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
+    """One whole frame from the server: FIN, no mask."""
+    size = len(payload)
+    if size < 126:
+        return bytes((FIN | opcode, size)) + payload
+    if size < 1 << 16:
+        return bytes((FIN | opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((FIN | opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+def write_close(code: int, reason: str) -> bytes:
+    """A close frame; the reason is cut to what fits (123 bytes), between characters. 1005 says no code."""
+    if code == NO_CODE:
+        return write_frame(Opcode.CLOSE)
+    words = reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()
+    return write_frame(Opcode.CLOSE, code.to_bytes(2, "big") + words)

@@ -1,0 +1,222 @@
+"""The NameHolders port on Redis or Valkey: a sorted set for each name, its nodes scored by when they expire.
+
+Expiry is by the server's clock, so nodes whose clocks differ agree. A node that is killed holds its names for
+one ``ttl_seconds`` more, and no longer; a node that lives renews them three times as often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import secrets
+import threading
+from asyncio import Task
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final
+
+from adapters.redis.address import Address
+from adapters.redis.publisher import Publisher
+from realtime.errors import OutsideError
+from realtime.metrics import Metrics
+from realtime.ports import NameHolders
+
+logger = logging.getLogger("realtime.names")
+
+RENEWALS: Final = 3
+"""In one time to live: two may fail before a name is lost."""
+RETRY_SECONDS: Final = 1.0
+"""After a failure: Redis may have come back empty, and until the next renewal guests could take our names."""
+BATCH: Final = 500
+"""Names in one script; it stops Redis for about 2 ms."""
+CLOSE_SECONDS: Final = 1.5
+
+HOLD: Final = b"""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ttl = tonumber(ARGV[2])
+for _, key in ipairs(KEYS) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    redis.call('ZADD', key, now + ttl, ARGV[1])
+    redis.call('PEXPIRE', key, ttl)
+end
+return #KEYS
+"""
+HELD: Final = b"""
+local time = redis.call('TIME')
+return redis.call('ZCOUNT', KEYS[1], '(' .. (time[1] * 1000 + math.floor(time[2] / 1000)), '+inf')
+"""
+
+
+def open_names(url: str, channel: str, metrics: Metrics) -> NameHolders:
+    """Connects to nothing yet. Raises UsageError for a URL that cannot be read; it never repeats the URL."""
+    return RedisNameHolders(url, prefix=channel, metrics=metrics)
+
+
+class RedisNameHolders:
+    """May be made outside any event loop and used from several, in several threads.
+
+    Connections of this node are counted here; Redis knows only which nodes hold a name. What is asked of Redis
+    goes through one thread with a loop of its own, in the order of the calls: the renewal must outlive the loop
+    of whoever came first. Instances with one ``prefix`` see each other's names. Not closed at the interpreter's
+    end, it closes itself.
+    """
+
+    def __init__(
+        self, url: str, ttl_seconds: float = 90, *, prefix: str = "realtime", metrics: Metrics | None = None
+    ) -> None:
+        self._address = Address.parse(url)
+        self._ttl = ttl_seconds
+        self._key = f"{{{prefix}:names}}:"  # one hash tag: a script takes many names
+        self._metrics = metrics or Metrics()
+        self._node = secrets.token_hex(8).encode()
+        self._counts: Counter[str] = Counter()
+        self._announced: set[str] = set()
+        self._gate = threading.Lock()
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        # What follows belongs to the thread's loop.
+        self._publisher: Publisher
+        self._renewal: Task[None]
+        self._doubt = asyncio.Event()
+
+    async def hold(self, name: str) -> None:
+        """As the port says. What could not be announced is announced as soon as Redis answers."""
+        with self._gate:
+            self._counts[name] += 1
+            if name in self._announced:
+                return
+            asked = self._submit(lambda: self._announce([name]))
+        await asyncio.wrap_future(asked)
+
+    async def release(self, name: str) -> None:
+        """As the port says; one too many does nothing."""
+        with self._gate:
+            if self._counts[name] > 1:
+                self._counts[name] -= 1
+                return
+            known = self._counts.pop(name) > 0
+            self._announced.discard(name)
+            if not known or self._closed:
+                return
+            asked = self._submit(lambda: self._withdraw([name]))
+        with suppress(OutsideError):
+            await asyncio.wrap_future(asked)
+
+    async def held(self, name: str) -> bool:
+        """Answers, or raises OutsideError, within about a second. What this node holds it knows without Redis."""
+        with self._gate:
+            if self._counts.get(name):
+                return True
+            asked = self._submit(lambda: self._ask(b"EVAL", HELD, b"1", self._key_of(name)))
+        return int(await asyncio.wrap_future(asked)) > 0
+
+    async def close(self) -> None:
+        """Gives this node's names back, where Redis answers within about a second. Repeats do nothing."""
+        thread = self._begin_close()
+        if thread is not None:
+            await asyncio.to_thread(thread.join, CLOSE_SECONDS + 0.5)
+
+    # Between the caller's thread and our own.
+
+    def _submit(self, question: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+        """Called with the gate held, so that questions are asked in the order in which the counts changed."""
+        if self._closed:
+            raise OutsideError("The names are closed")
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="realtime-names", daemon=True)
+            self._thread.start()
+            atexit.register(self._close_at_exit)
+        return asyncio.run_coroutine_threadsafe(question(), self._loop)
+
+    def _begin_close(self) -> threading.Thread | None:
+        with self._gate:
+            first, self._closed = not self._closed, True
+            if first and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._end)
+            return self._thread
+
+    def _close_at_exit(self) -> None:
+        thread = self._begin_close()
+        if thread is not None:
+            thread.join(CLOSE_SECONDS + 0.5)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        self._publisher = Publisher(self._address, self._metrics)
+        self._renewal = loop.create_task(self._renew())
+        try:
+            loop.run_until_complete(self._main())
+        finally:
+            loop.close()
+            atexit.unregister(self._close_at_exit)
+
+    # On our own loop.
+
+    async def _main(self) -> None:
+        with suppress(asyncio.CancelledError):
+            await self._renewal
+        with suppress(OutsideError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._withdraw(self._counts)
+        await self._publisher.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=CLOSE_SECONDS)
+
+    def _end(self) -> None:
+        self._renewal.cancel()
+
+    async def _renew(self) -> None:
+        """Say again what we hold: in time, and soon after something went wrong."""
+        pause = self._ttl / RENEWALS
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._doubt.wait()
+            self._doubt.clear()
+            with self._gate:
+                names = list(self._counts)
+            try:
+                await self._announce(names)
+            except OutsideError:
+                self._doubt.clear()
+                pause = RETRY_SECONDS
+            else:
+                pause = self._ttl / RENEWALS
+
+    async def _announce(self, names: Sequence[str]) -> None:
+        """Raises OutsideError."""
+        ttl = str(int(self._ttl * 1000)).encode()
+        for start in range(0, len(names), BATCH):
+            batch = names[start : start + BATCH]
+            keys = [self._key_of(name) for name in batch]
+            await self._ask(b"EVAL", HOLD, str(len(keys)).encode(), *keys, self._node, ttl)
+            with self._gate:
+                self._announced.update(name for name in batch if self._counts.get(name))
+
+    async def _withdraw(self, names: Iterable[str]) -> None:
+        """Raises OutsideError; what was not withdrawn expires."""
+        await asyncio.gather(*(self._ask(b"ZREM", self._key_of(name), self._node) for name in list(names)))
+
+    async def _ask(self, *command: bytes) -> Any:
+        try:
+            return await self._publisher.send(*command)
+        except OutsideError:
+            self._forget_announced()
+            raise
+
+    def _forget_announced(self) -> None:
+        with self._gate:
+            self._announced.clear()
+            waiting = bool(self._counts)
+        if waiting:
+            self._doubt.set()
+
+    def _key_of(self, name: str) -> bytes:
+        return (self._key + name).encode("utf-8", "surrogatepass")

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from realtime.codecs import NOOP_FRAME, Encoded
+from realtime.environ import header_of
 from realtime.errors import CloseCode, HandshakeError, ProtocolError
 from realtime.names import Reason
-from realtime.packets import SEPARATOR, split_payload
+from realtime.packets import CLOSE, SEPARATOR, split_payload
 from realtime.ports import Door, Link, Receive, Send
 
 BATCH_BYTES: Final = 1 << 20
 """One answer carries at most about this much; what is left waits for the next poll."""
-GZIP_FROM_BYTES: Final = 1024
-"""Smaller answers do not get smaller (python-engineio's threshold)."""
 
 TEXT = (b"content-type", b"text/plain; charset=UTF-8")
 JSON = (b"content-type", b"application/json")
@@ -36,6 +35,8 @@ class PollWire:
         self._size = 0
         self._closed = False
         self._readable: asyncio.Event | None = None
+        self.posting = False
+        """Is a POST being read? Clients send one at a time; more would only be a way to make us hold their bodies."""
 
     def send(self, encoded: Encoded) -> bool:
         self._batch.append(encoded)
@@ -71,24 +72,27 @@ class PollWire:
         while self._readable is not None and not self._closed:
             await self._readable.wait()
 
-    async def poll(self) -> list[Encoded]:
-        """What waits for the client; at least one packet. A closed wire answers with a NOOP."""
+    def poll(self) -> asyncio.Future[list[Encoded]]:
+        """What waits for the client, or will; at least one packet. A closed wire answers with a NOOP."""
+        self._poll = poll = self._loop.create_future()
         while self._size < BATCH_BYTES and not self._closed and (encoded := self.link.take()) is not None:
             self._batch.append(encoded)
             self._size += encoded.size
-        if self._batch or self._closed:
-            return self._emptied()
-        self._poll = self._loop.create_future()
-        try:
-            return await self._poll
-        finally:
+        self._release(final=self._closed)
+        return poll
+
+    def forget(self, poll: asyncio.Future[list[Encoded]]) -> None:
+        """Its request is over, answered or not."""
+        if self._poll is poll:
             self._poll = None
 
     def _release(self, final: bool = False) -> None:
-        if self._poll is not None and not self._poll.done() and (self._batch or final):
-            self._poll.set_result(self._emptied())
+        if self._poll is not None and (self._batch or final):
+            poll, self._poll = self._poll, None
+            poll.set_result(self.emptied())
 
-    def _emptied(self) -> list[Encoded]:
+    def emptied(self) -> list[Encoded]:
+        """Everything that was sent since the last answer; the client has to come again for more."""
         if not self._closed:
             self.link.hold()
         batch, self._batch, self._size = self._batch, [], 0
@@ -110,7 +114,7 @@ class Polling:
             elif scope["method"] == "GET":
                 await self._get(door.find(sid), receive, answer)
             elif scope["method"] == "POST":
-                await self._post(door, door.find(sid), scope, receive, answer)
+                await self._post(door, door.find(sid), receive, answer)
             else:
                 raise HandshakeError(400, 2, "Bad handshake method", reason="bad_method")
         except HandshakeError as error:
@@ -119,44 +123,55 @@ class Polling:
     async def _handshake(self, door: Door, scope: Mapping[str, Any], answer: Answer) -> None:
         wire = PollWire()
         link = door.open(scope, wire)
-        wire.link = link
-        await answer.packets(wire._emptied())
+        answer.add(door.opening_headers(link))
+        await answer.packets(wire.emptied())
 
     async def _get(self, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
         if wire.polled:
             link.close(CloseCode.PROTOCOL, "two polls at once", Reason.PROTOCOL)
             raise HandshakeError(400, 3, "Bad request", reason="two_polls")
-        poll = asyncio.ensure_future(wire.poll())
+        poll = wire.poll()
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((poll, gone), return_when=asyncio.FIRST_COMPLETED)
-            if poll.done():
-                await answer.packets(poll.result())
-            else:
+            if gone.done():  # an answer would be lost, and the session must not believe that it arrived
                 link.lost(Reason.TRANSPORT_CLOSE)
+            else:
+                await answer.packets(poll.result())
         finally:
-            poll.cancel()
+            wire.forget(poll)
             gone.cancel()
 
-    async def _post(self, door: Door, link: Link, scope: Mapping[str, Any], receive: Receive, answer: Answer) -> None:
+    async def _post(self, door: Door, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
-        body = await _body(receive, door.message_limit)
-        if body is None:
-            link.close(CloseCode.TOO_BIG, "message too big", Reason.PROTOCOL)
-            await answer.send(413, b"")
-            return
+        if wire.posting:
+            link.close(CloseCode.PROTOCOL, "two posts at once", Reason.PROTOCOL)
+            raise HandshakeError(400, 3, "Bad request", reason="two_posts")
+        wire.posting = True
+        try:
+            body = await _body(receive, door.message_limit)
+            if body is None:
+                link.close(CloseCode.TOO_BIG, "message too big", Reason.PROTOCOL)
+                await answer.send(413, b"")
+                return
+            await self._take_in(wire, body)
+        finally:
+            wire.posting = False
+        await answer.send(200, b"ok", (b"content-type", b"text/html"))
+
+    async def _take_in(self, wire: PollWire, body: bytes) -> None:
+        """The packets of one POST, as fast as the session wants them. Raises HandshakeError."""
         try:
             frames = split_payload(body.decode("utf-8"))
         except (ProtocolError, UnicodeDecodeError):
-            link.close(CloseCode.BAD_PROTOCOL, "malformed payload", Reason.PROTOCOL)
+            wire.link.close(CloseCode.BAD_PROTOCOL, "malformed payload", Reason.PROTOCOL)
             raise HandshakeError(400, 3, "Bad request", reason="bad_payload") from None
         for frame in frames:
             await wire.readable()
-            link.receive(frame)
-        if link.closed and frames[-1] != "1":
+            wire.link.receive(frame)
+        if wire.link.closed and CLOSE not in frames:
             raise HandshakeError(400, 3, "Bad request", reason="bad_payload")
-        await answer.send(200, b"ok", (b"content-type", b"text/html"))
 
 
 class Answer:
@@ -165,11 +180,14 @@ class Answer:
     def __init__(self, door: Door, scope: Mapping[str, Any], send: Send) -> None:
         self._headers = door.answer_headers(scope)
         self._send = send
-        self._gzip = any(key == b"accept-encoding" and b"gzip" in value for key, value in scope["headers"])
+        self._compress_from = door.compress_from_bytes if _takes_gzip(header_of(scope, b"accept-encoding")) else None
+
+    def add(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers += headers
 
     async def packets(self, batch: list[Encoded]) -> None:
         body = SEPARATOR.join(encoded.payload for encoded in batch).encode("utf-8", "surrogatepass")
-        if self._gzip and len(body) >= GZIP_FROM_BYTES:
+        if self._compress_from is not None and len(body) >= self._compress_from:
             self._headers.append((b"content-encoding", b"gzip"))
             body = gzip.compress(body, 1)
         await self.send(200, body, TEXT)
@@ -179,6 +197,15 @@ class Answer:
         found = [*headers, NO_STORE, *length, *self._headers]
         await self._send({"type": "http.response.start", "status": status, "headers": found})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _takes_gzip(accepted: str | None) -> bool:
+    """RFC 9110 section 12.5.3, as far as clients use it: ``gzip``, and not with a weight of zero."""
+    for part in (accepted or "").lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "").rstrip("0").rstrip(".") != "q="
+    return False
 
 
 def _poll_wire(link: Link) -> PollWire:

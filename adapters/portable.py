@@ -19,34 +19,41 @@ from realtime.ports import DIRECT, Door, Link, Receive, Send
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer our close frame, or to read what comes before it, until it is cut."""
 
-REASON_CHARACTERS: Final = 120
-"""RFC 6455 section 5.5: a close frame holds 123 bytes of reason."""
+REASON_BYTES: Final = 123
+"""RFC 6455 section 5.5: what a close frame holds beside the code."""
 
 
 class AsgiWire:
     """Keeps the ports ``Wire`` (outbound) and, for routes that pull, ``Inbound``. Belongs to one event loop."""
 
-    def __init__(self, receive: Receive, send: Send, name: str, link: Link | None = None) -> None:
+    link: Link
+
+    def __init__(self, receive: Receive, send: Send, name: str) -> None:
         self.name = name
-        self.link: Link = link  # type: ignore[assignment]
         self._receive = receive
         self._send = send
-        self._writer = Writer(send, attrgetter("asgi"), self._lost)
+        self._writer = Writer(send, attrgetter("asgi"), self._take, self._lost)
+        self._cutting: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._gone = False
+        self._was_cut = False
         self._resumed: asyncio.Event | None = None
 
     # --- the port Wire
 
     def send(self, encoded: Encoded) -> bool:
-        self._writer.write(encoded, self.link)
+        self._writer.write(encoded)
         return False
+
+    def _take(self) -> Encoded | None:
+        return self.link.take()
 
     def close(self, code: int, reason: str) -> None:
         if self._gone or self._writer.ending:
             return
-        self._writer.say_farewell({"type": "websocket.close", "code": code, "reason": reason[:REASON_CHARACTERS]})
-        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut)
+        words = reason.encode()[:REASON_BYTES].decode(errors="ignore")
+        self._writer.say_farewell({"type": "websocket.close", "code": code, "reason": words})
+        self._cutting = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut)
         self.resume()
 
     def pause(self) -> None:
@@ -79,7 +86,7 @@ class AsgiWire:
         try:
             message = await self._receive()
         except asyncio.CancelledError:
-            if not self._gone:
+            if not self._was_cut:
                 raise
             _uncancel()
             return None
@@ -102,13 +109,14 @@ class AsgiWire:
     def _lost(self) -> None:
         if not self._gone:
             self._gone = True
-            if self.link is not None:
-                self.link.lost(Reason.TRANSPORT_CLOSE)
+            if self._cutting is not None:
+                self._cutting.cancel()
+            self.link.lost(Reason.TRANSPORT_CLOSE)
 
     def _cut(self) -> None:
         """The client took too long over our good-bye."""
         if not self._gone:
-            self._gone = True
+            self._gone = self._was_cut = True
             self._writer.stop()
             if self._reader is not None:
                 self._reader.cancel()
@@ -137,7 +145,6 @@ class Portable:
             # Accepted first: a browser cannot tell a refused WebSocket from a server that is down.
             await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": "session is taken"})
             return
-        wire.link = link
         await wire.run()
 
     @staticmethod
@@ -146,7 +153,9 @@ class Portable:
         direct = scope.get("extensions", {}).get(DIRECT)
         if direct is not None:
             return direct.raw(receive, send, link)
-        return AsgiWire(receive, send, "raw", link)
+        wire = AsgiWire(receive, send, "raw")
+        wire.link = link
+        return wire
 
 
 def _serve_directly(direct: Any, door: Door, sid: str | None, scope: Mapping[str, Any]) -> None:

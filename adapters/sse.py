@@ -32,11 +32,11 @@ class SseWire:
 
     def __init__(self, link: Link, send: Send) -> None:
         self.link = link
-        self._writer = Writer(send, _body, self._lost)
+        self._writer = Writer(send, _body, link.take, self._lost)
         self.done = asyncio.Event()
 
     def send(self, encoded: Encoded) -> bool:
-        self._writer.write(encoded, self.link)
+        self._writer.write(encoded)
         return False
 
     def close(self, code: int, reason: str) -> None:

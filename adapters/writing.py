@@ -7,36 +7,41 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from realtime.codecs import Encoded
-from realtime.ports import Link, Send
+from realtime.ports import Send
 
 Message = Mapping[str, Any]
 
 
 class Writer:
-    """Writes frames through an ASGI ``send``, in order, asking the link for more until there is none."""
+    """Writes frames through an ASGI ``send``, in order, asking ``take`` for more until there is none."""
 
     def __init__(
-        self, send: Send, messages: Callable[[Encoded], Iterable[Message]], on_lost: Callable[[], None]
+        self,
+        send: Send,
+        messages: Callable[[Encoded], Iterable[Message]],
+        take: Callable[[], Encoded | None],
+        on_lost: Callable[[], None],
     ) -> None:
         self._send = send
         self._messages = messages
+        self._take = take
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._farewell: Message | None = None
         self._stopped = False
 
-    def write(self, encoded: Encoded, link: Link) -> None:
+    def write(self, encoded: Encoded) -> None:
         """Only called while idle: ``Wire.send`` has answered "full" for everything else."""
         if not self._stopped and self._farewell is None:
-            self._task = self._loop.create_task(self._write(encoded, link))
+            self._task = self._loop.create_task(self._write(encoded))
 
     def say_farewell(self, message: Message) -> None:
-        """The last message, after the one that is being written; the backlog is not."""
+        """The last message, after everything that still waits; how long that may take is the wire's to say."""
         if self._farewell is None and not self._stopped:
             self._farewell = message
             if self._task is None:
-                self._task = self._loop.create_task(self._write(None, None))
+                self._task = self._loop.create_task(self._write(self._take()))
 
     @property
     def ending(self) -> bool:
@@ -55,15 +60,23 @@ class Writer:
             await asyncio.wait([task], timeout=seconds)
             self.stop()
 
-    async def _write(self, encoded: Encoded | None, link: Link | None) -> None:
+    async def _write(self, encoded: Encoded | None) -> None:
         try:
-            while encoded is not None and link is not None and not self._stopped:
-                for message in self._messages(encoded):
-                    await self._send(message)
-                encoded = None if self._farewell is not None else link.take()
-            if self._farewell is not None and not self._stopped:
-                await self._send(self._farewell)
-        except Exception:  # each server has its own way to say that the client is gone
-            self._on_lost()
+            while encoded is not None:
+                if not await self._deliver(self._messages(encoded)):
+                    return
+                encoded = self._take()
+            if self._farewell is not None:
+                await self._deliver((self._farewell,))
         finally:
             self._task = None
+
+    async def _deliver(self, messages: Iterable[Message]) -> bool:
+        """False when the client turned out to be gone."""
+        try:
+            for message in messages:
+                await self._send(message)
+        except Exception:  # each server has its own way to say so
+            self._on_lost()
+            return False
+        return not self._stopped

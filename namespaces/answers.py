@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
-from realtime import AccessError, LimitError, OutsideError, PayloadError, RealtimeError
+from realtime import AccessError, LimitError, OutsideError, PayloadError, RealtimeError, UsageError, json_bytes
+
+logger = logging.getLogger("realtime.http")
 
 UNAUTHORIZED: Final = frozenset({"unauthorized", "token_required", "invalid_token", "expired_token"})
 CONFLICTS: Final = frozenset({"idempotency_conflict"})
@@ -22,6 +27,12 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RealtimeError, _realtime_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _our_fault)
+
+
+def as_json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Whatever was let in can be said again: half an emoji, or an integer beyond 64 bits, as well."""
+    return Response(json_bytes(content), status, headers, "application/json")
 
 
 def status_of(error: RealtimeError) -> int:
@@ -36,30 +47,39 @@ def status_of(error: RealtimeError) -> int:
     return 409 if error.code in CONFLICTS else 400
 
 
-async def _realtime_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RealtimeError)
+async def _realtime_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RealtimeError) or isinstance(error, UsageError):
+        return await _our_fault(request, error)
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     status = status_of(error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error.as_dict(), status, headers=headers)
+    return as_json(error.as_dict(), status, headers)
 
 
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = [
         {"loc": [str(part)[:128] for part in each["loc"]], "message": each["msg"], "type": each["type"]}
         for each in error.errors()[:20]
     ]
-    return JSONResponse({"code": "invalid_request", "message": _sentence(details), "details": details}, 422)
+    return as_json({"code": "invalid_request", "message": _sentence(details), "details": details}, 422)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
-    return JSONResponse({"code": code, "message": str(error.detail)}, error.status_code, headers=error.headers)
+    return as_json({"code": code, "message": str(error.detail)}, error.status_code, error.headers)
+
+
+async def _our_fault(request: Request, error: Exception) -> Response:
+    """Nothing of the exception is told; the incident stands in the log too."""
+    incident = secrets.token_hex(6)
+    logger.error("%s %r failed (incident %s)", request.method, request.url.path, incident, exc_info=error)
+    words = {"code": "internal", "message": "The server could not handle this", "details": {"incident": incident}}
+    return as_json(words, 500)
 
 
 def _sentence(details: list[dict[str, Any]]) -> str:

@@ -9,9 +9,9 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 
-from adapters.memory import MemoryNameHolders
+from adapters.names import open_name_holders
 from adapters.sql import open_history
-from namespaces.answers import answer_errors
+from namespaces.answers import answer_errors, as_json
 from namespaces.chat import Chat, Older
 from namespaces.credentials import Doorman
 from namespaces.intake import read_notice
@@ -46,7 +46,7 @@ def create_app(
     if history is None:
         history = open_history(settings.database_url, realtime.metrics)
     if holders is None:
-        holders = MemoryNameHolders()
+        holders = open_name_holders(settings.redis_url, settings.redis_channel, realtime.metrics)
     realtime.check("database", history.ping)
     realtime.on_close(history.close)
     realtime.on_close(holders.close)
@@ -89,10 +89,13 @@ def _add_http(app: FastAPI, realtime: Realtime, chat: Chat, notify: Notify) -> N
 
     @app.get("/chat/{room}/history", tags=["chat"])
     async def history(
-        room: str, before: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
-    ) -> dict[str, Any]:
+        request: Request,
+        room: str,
+        before: Annotated[str | None, Query(max_length=64)] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Response:
         """Stored messages of a room, newest last."""
-        return await chat.page(Older(room=room, before=before, limit=limit))
+        return as_json(await chat.page_over_http(request, Older(room=room, before=before, limit=limit)))
 
 
 NOTICE_BODY: Final = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
 
 from namespaces.credentials import Credentials, Doorman, by_name
 from namespaces.presence import Attendance
@@ -35,6 +36,9 @@ from realtime import (
 )
 
 logger = logging.getLogger("realtime.chat")
+
+DOUBT_SECONDS: Final = 5.0
+"""Between two questions about one guest's name, while nobody answers: each may take a second."""
 
 
 class InRoom(BaseModel):
@@ -68,6 +72,10 @@ def guest_room(name: str) -> str:
     return f"@guest:{name}"
 
 
+def name_taken() -> AccessError:
+    return AccessError("This name belongs to somebody with a token", code="name_taken")
+
+
 def as_event(message: StoredMessage) -> dict[str, Any]:
     """``message`` and ``text`` are the same: the tutorial's model has one name, its test reads the other."""
     return {**asdict(message), "message": message.text}
@@ -93,14 +101,14 @@ class Chat(Namespace):
         """A token names its user; a name is free as long as no token holder has it."""
         auth = auth or Credentials()
         identity = self._doorman.by_token(socket.connection, auth.token)
-        if identity is None:
-            identity = by_name(auth.username or socket.connection.query_params.get("username"))
-            if await self._holders.held(identity.user_id):
-                raise AccessError("This name belongs to somebody with a token", code="name_taken")
-            socket.enter(guest_room(identity.user_id))
-        else:
+        if identity is not None:
             socket.enter(user_room(identity.user_id))
-        return identity
+            return identity
+        guest = by_name(auth.username or socket.connection.query_params.get("username"))
+        socket.enter(guest_room(guest.user_id))  # before asking: whoever takes the name meanwhile finds us here
+        if await self._is_taken(socket, guest.user_id):
+            raise name_taken()
+        return guest
 
     async def connected(self, socket: Socket) -> None:
         """Where a token holder comes, guests of that name go."""
@@ -110,9 +118,7 @@ class Chat(Namespace):
                 await self._holders.hold(socket.user.user_id)
             except OutsideError:
                 logger.warning("a name could not be reserved on the other instances")
-            for guest in self.sockets(guest_room(socket.user.user_id)):
-                await guest.emit("error", {"error": {"code": "name_taken", "message": "A token holder has this name"}})
-                await guest.disconnect(Reason.REPLACED)
+            await self._send_guests_away(socket.user.user_id)
 
     async def disconnected(self, socket: Socket) -> None:
         if socket.data.pop("holds", False):
@@ -120,6 +126,32 @@ class Chat(Namespace):
         for room in socket.rooms:
             if not is_system_room(room):
                 await self._depart(socket, room)
+
+    async def _send_guests_away(self, name: str) -> None:
+        """On every instance: they are told, and leave the namespace."""
+        guests = guest_room(name)
+        await self.emit("error", {"error": name_taken().as_dict()}, to=guests)
+        await self.disconnect(guests, Reason.REPLACED)
+
+    async def _is_taken(self, socket: Socket, name: str) -> bool:
+        """Where that cannot be known this instance goes on alone, and asks again when the guest says something."""
+        try:
+            taken = await self._holders.held(name)
+        except OutsideError:
+            socket.data["doubted_at"] = time.monotonic()
+            return False
+        socket.data.pop("doubted_at", None)
+        return taken
+
+    async def check_name(self, socket: Socket) -> None:
+        """Before a guest says something: a name that could not be checked when it came may be taken after all."""
+        doubted_at = socket.data.get("doubted_at")
+        if doubted_at is None or time.monotonic() < doubted_at + DOUBT_SECONDS:
+            return
+        name = socket.user.user_id
+        if await self._is_taken(socket, name):
+            await self._send_guests_away(name)
+            raise name_taken()
 
     # --- rooms
 
@@ -141,6 +173,7 @@ class Chat(Namespace):
     @event
     async def join(self, socket: Socket, data: InRoom) -> dict[str, Any]:
         """Enter a room; answers who is there and what was said last."""
+        await self.check_name(socket)
         await socket.join(data.room)
         try:
             page = await self._history.page(data.room, limit=self._settings.history_on_join or 1)
@@ -174,7 +207,8 @@ class Chat(Namespace):
     async def message(self, socket: Socket, data: Say) -> dict[str, Any]:
         """Say something in a room one is in; the same ``client_id`` twice is one message."""
         self.check_present(socket, data.room)
-        key = (socket.user.user_id, socket.user.anonymous, data.client_id)
+        await self.check_name(socket)
+        key = (socket.user.user_id, socket.user.anonymous, data.room, data.client_id)
         if data.client_id is not None:
             before = self._sent.get(key, time.monotonic())
             if before is not None:
@@ -208,6 +242,7 @@ class Chat(Namespace):
         problem = problem_with_user(data.to)
         if problem is not None:
             raise PayloadError(problem)
+        await self.check_name(socket)
         sender = socket.user.user_id
         message = self.keep(direct_room(sender, data.to), sender, data.text)
         own = guest_room(sender) if socket.user.anonymous else user_room(sender)
@@ -231,6 +266,11 @@ class Chat(Namespace):
         self.check_readable(wanted.room)
         page = await self._history.page(wanted.room, before=wanted.before, limit=wanted.limit)
         return {"messages": [as_event(message) for message in page.messages], "more": page.more}
+
+    async def page_over_http(self, request: HTTPConnection, wanted: Older) -> dict[str, Any]:
+        """A page needs no name, for any guest may join any room; a token that comes along must be good."""
+        self._doorman.by_token(request)
+        return await self.page(wanted)
 
     # --- doors
 

@@ -26,13 +26,12 @@ class Doorman:
         self._tokens = tokens
 
     def by_token(self, connection: HTTPConnection, token: str | None = None) -> Identity | None:
-        """The token of CONNECT, else that of the handshake; None when there is none. Raises AccessError for a bad one."""
-        found = (
-            token
-            or find_token(
-                connection.scope["headers"], connection.scope["query_string"], connection.scope.get("subprotocols", ())
-            )[0]
-        )
+        """The token of CONNECT, else that of the handshake; None when there is none.
+
+        Raises AccessError for a bad one.
+        """
+        scope = connection.scope
+        found = token or find_token(scope["headers"], scope["query_string"], scope.get("subprotocols", ()))[0]
         return None if found is None else self._tokens.verify(found, time.time())
 
     def require(self, connection: HTTPConnection, token: str | None = None) -> Identity:

@@ -37,7 +37,7 @@ async def _body_fields(request: Request, limit: int) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         return await _form_fields(request, body, kind)
-    found = _parsed(body.decode("utf-8", "replace"), "body")
+    found = _parsed(body, "body")
     if not isinstance(found, dict):
         raise PayloadError("The body must be a JSON object or a form")
     return found
@@ -70,8 +70,8 @@ async def _form_fields(request: Request, body: bytes, kind: str) -> dict[str, An
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
-def _parsed(text: str, what: str) -> Any:
+def _parsed(text: str | bytes, what: str) -> Any:
     try:
-        return read_json(text)
-    except ValueError:
+        return read_json(text if isinstance(text, str) else text.decode())
+    except ValueError:  # bytes that are not UTF-8 are no JSON either
         raise PayloadError(f"{what} is not JSON") from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -11,22 +14,25 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from namespaces.credentials import Credentials, Doorman
+from namespaces.plain import told_error
 from namespaces.recent import Recent
 from realtime import (
     AccessError,
     Fail,
     Identity,
     Namespace,
+    OutsideError,
     PayloadError,
     PlainDialect,
     Settings,
     Socket,
     event,
     is_system_room,
-    json_text,
+    json_bytes,
     new_id,
     now_iso,
     problem_with_name,
+    write_json,
 )
 
 
@@ -48,15 +54,19 @@ class TopicNotice(Notice):
 
 
 def plain_notification(name: str, data: Any) -> dict[str, Any] | None:
-    """How a raw client is told."""
-    return {"type": "notification", **data} if name == "notification" else None
+    """How a raw client is told; what is no notification is not passed on (see ``plain.Told``)."""
+    if not isinstance(data, dict):
+        return None
+    return {**data, "type": "notification"} if name == "notification" else told_error(name, data)
 
 
 def stream_notification(name: str, data: Any) -> str | None:
     """How an event stream is told. JSON has no raw newline in it, so one ``data:`` line is enough."""
-    if name != "notification":
+    if name != "notification" or not isinstance(data, dict):
         return None
-    return f"id: {data['id']}\nevent: notification\ndata: {json_text(data)}\n\n"
+    id = data.get("id")
+    mark = f"id: {id}\n" if isinstance(id, str) and id.isprintable() else ""  # a newline would begin another field
+    return f"{mark}event: notification\ndata: {write_json(data)}\n\n"
 
 
 RAW = PlainDialect(plain_notification)
@@ -72,12 +82,11 @@ class Notify(Namespace):
         super().__init__()
         self._doorman = doorman
         self._settings = settings
-        self._answers: Recent[tuple[str, dict[str, Any]]] = Recent()
+        self._answers: Recent[tuple[bytes, Future[dict[str, Any]]]] = Recent()
 
-    async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity:
-        """A token is optional; a bad one is refused all the same."""
-        identity = self._doorman.by_token(socket.connection, (auth or Credentials()).token)
-        return identity or Identity("anonymous", anonymous=True)
+    async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity | None:
+        """A token is optional, and without one a client is nobody; a bad one is refused all the same."""
+        return self._doorman.by_token(socket.connection, (auth or Credentials()).token)
 
     @event
     async def subscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
@@ -120,16 +129,25 @@ class Notify(Namespace):
             check_scope(identity, topic)
         if idempotency_key is None:
             return await self.send(topic, notice)
-        key = (identity.user_id if identity else None, topic, idempotency_key)
-        body = notice.model_dump_json()
+        return await self._send_once((identity.user_id if identity else None, topic, idempotency_key), topic, notice)
+
+    async def _send_once(self, key: tuple[str | None, str, str], topic: str, notice: Notice) -> dict[str, Any]:
+        """The second of two requests at once waits for the answer to the first."""
+        body = hashlib.sha256(json_bytes(notice.model_dump())).digest()
         before = self._answers.get(key, time.monotonic())
-        if before is None:
-            answer = await self.send(topic, notice)
-            self._answers.put(key, (body, answer), time.monotonic())
-            return answer
-        if before[0] != body:
-            raise Fail("idempotency_conflict", "This Idempotency-Key came with another body before")
-        return before[1]
+        if before is not None:
+            if before[0] != body:
+                raise Fail("idempotency_conflict", "This Idempotency-Key came with another body before")
+            return await asyncio.shield(asyncio.wrap_future(before[1]))
+        answer: Future[dict[str, Any]] = Future()
+        self._answers.put(key, (body, answer), time.monotonic())
+        try:
+            answer.set_result(await self.send(topic, notice))
+        except BaseException:
+            self._answers.forget(key)
+            answer.set_exception(OutsideError("The first request with this Idempotency-Key failed", retry_after=1))
+            raise
+        return answer.result()
 
     def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
         """A topic as Server-Sent Events."""
@@ -145,7 +163,7 @@ def check_topic(topic: str) -> None:
 
 
 def check_scope(identity: Identity | None, topic: str) -> None:
-    if identity is None or identity.anonymous:
+    if identity is None:
         raise AccessError("Publishing needs a token", code="unauthorized")
     if not identity.allows(f"notify:publish:{topic}"):
         raise AccessError(f"Your token has no scope notify:publish:{topic}", code="forbidden")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from realtime import PlainDialect, read_json
 
+Told = dict[str, Any] | None
+"""None: there is no word for it. Other writers on the bus may send whatever they like under our names of events;
+what has not the form of ours is not passed on, and above all raises nothing, for the others are to get it."""
 
-def chat_form(name: str, data: Any) -> dict[str, Any] | None:
+
+def chat_form(name: str, data: Any) -> Told:
     """``/ws/chat``: messages as they are; arrivals and departures as words of SYSTEM."""
+    if not isinstance(data, dict):
+        return None
     if name == "message":
-        return dict(data)
-    if name in ("joined", "left"):
+        return data
+    if name in ("joined", "left") and {"username", "timestamp"} <= data.keys():
         words = f"{data['username']} {name} the chat"
         return {
             "username": "SYSTEM",
@@ -23,12 +29,14 @@ def chat_form(name: str, data: Any) -> dict[str, Any] | None:
     return told_error(name, data)
 
 
-def json_chat_form(name: str, data: Any) -> dict[str, Any] | None:
+def json_chat_form(name: str, data: Any) -> Told:
     """``/ws/json-chat``: every frame has a type."""
+    if not isinstance(data, dict):
+        return None
     if name == "message":
-        return {"type": "chat", **data}
+        return {**data, "type": "chat"}
     if name == "typing":
-        return {"type": "user_typing", "username": data["username"]} if data["typing"] else None
+        return {"type": "user_typing", "username": data.get("username")} if data.get("typing") else None
     return told_error(name, data)
 
 
@@ -36,22 +44,25 @@ def crowd_form(name: str, data: Any) -> str | None:
     """``/ws/broadcast``: plain sentences."""
     if name == "message":
         return f"Message: {data}"
-    if name == "joined":
-        return f"New client joined! Total: {data['total']}"
-    if name == "left":
-        return f"Client disconnected. Remaining: {data['remaining']}"
+    if name in CROWD_WORDS and isinstance(data, dict):
+        key, words = CROWD_WORDS[name]
+        return words.format(data.get(key))
     return None
 
 
-def secure_form(name: str, data: Any) -> dict[str, Any] | None:
-    return {"type": "message", **data} if name == "message" else told_error(name, data)
+def secure_form(name: str, data: Any) -> Told:
+    """``/ws/secure``: what others in the namespace say."""
+    if not isinstance(data, dict):
+        return None
+    return {**data, "type": "message"} if name == "message" else told_error(name, data)
 
 
-def told_error(name: str, data: Any) -> dict[str, Any] | None:
+def told_error(name: str, data: dict[str, Any]) -> Told:
     """The framework's own words to one client."""
     if name == "token_expired":
-        return problem("token_expired", data["message"])
-    return {"type": "error", **data["error"]} if name == "error" else None
+        return problem("token_expired", str(data.get("message")))
+    error = data.get("error")
+    return {**error, "type": "error"} if name == "error" and isinstance(error, dict) else None
 
 
 def problem(code: str, message: str) -> dict[str, Any]:
@@ -67,6 +78,10 @@ def read_object(text: str) -> dict[str, Any] | str:
     return found if isinstance(found, dict) else "A JSON object is expected"
 
 
+CROWD_WORDS: Final = {
+    "joined": ("total", "New client joined! Total: {}"),
+    "left": ("remaining", "Client disconnected. Remaining: {}"),
+}
 CHAT = PlainDialect(chat_form)
 JSON_CHAT = PlainDialect(json_chat_form)
 CROWD = PlainDialect(crowd_form)

@@ -32,5 +32,9 @@ class Recent(Generic[Answer]):
         while len(self._answers) > self._most or self._oldest() <= now - self._seconds:
             self._answers.popitem(last=False)
 
+    def forget(self, key: Hashable) -> None:
+        """As if it had never been put. Repeats do nothing."""
+        self._answers.pop(key, None)
+
     def _oldest(self) -> float:
         return next(iter(self._answers.values()))[0]

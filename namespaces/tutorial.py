@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, WebSocketException
 
 from namespaces.chat import Chat
 from namespaces.notify import RAW as RAW_NOTIFICATIONS
 from namespaces.notify import Notify
-from namespaces.plain import CHAT, JSON_CHAT, CROWD, SECURE, problem, read_object
+from namespaces.plain import CHAT, CROWD, JSON_CHAT, SECURE, problem, read_object
 from namespaces.secure import Secure
 from realtime import (
+    AccessError,
     CloseCode,
     LimitError,
     Namespace,
+    OutsideError,
     Peer,
     Realtime,
     Reason,
@@ -93,13 +96,13 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
         async with chat.raw(websocket, room, auth={"username": username}, dialect=CHAT) as peer:
             async for text in peer:
                 if text:
-                    await chat.spread(chat.keep(room, peer.socket.user.user_id, text))
+                    await _answered(peer, _chat(chat, peer, room, text))
 
     @router.websocket("/ws/json-chat/{username}")
     async def json_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
         async with chat.raw(websocket, room, auth={"username": username}, dialect=JSON_CHAT) as peer:
             async for text in peer:
-                await _json_chat(chat, peer, room, text)
+                await _answered(peer, _json_chat(chat, peer, room, text))
 
     @router.websocket("/ws/notify/{topic}")
     async def notifications(websocket: WebSocket, topic: str) -> None:
@@ -129,7 +132,10 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws/ratelimited/{user_id}")
     async def rate_limited(websocket: WebSocket, user_id: str) -> None:
-        async with echo.raw(websocket, refusal=problem_with_user(user_id)) as peer:
+        words = problem_with_user(user_id)
+        if words is not None:
+            raise WebSocketException(CloseCode.POLICY, words)
+        async with echo.raw(websocket) as peer:
             async for text in peer:
                 wait = window.hit(user_id, time.monotonic())
                 if wait is None:
@@ -168,6 +174,19 @@ def _heartbeat(peer: Peer, pulse: Pulse, text: str) -> None:
         peer.say(problem("invalid_payload", "Send a pong, or an object with an id"))
 
 
+async def _answered(peer: Peer, work: Awaitable[None]) -> None:
+    """What a client is refused is said to it, and its connection lives."""
+    try:
+        await work
+    except (AccessError, LimitError, OutsideError) as error:
+        peer.say({"type": "error", **error.as_dict()})
+
+
+async def _chat(chat: Chat, peer: Peer, room: str, text: str) -> None:
+    await chat.check_name(peer.socket)
+    await chat.spread(chat.keep(room, peer.socket.user.user_id, text))
+
+
 async def _json_chat(chat: Chat, peer: Peer, room: str, text: str) -> None:
     """One message of the JSON chat; whatever is wrong with it is said to its sender, and the connection lives."""
     found = read_object(text)
@@ -183,6 +202,7 @@ async def _json_chat(chat: Chat, peer: Peer, room: str, text: str) -> None:
         if not isinstance(words, str) or not words:
             peer.say(problem("invalid_payload", "text must be a string that is not empty"))
             return
+        await chat.check_name(peer.socket)
         message = chat.keep(room, peer.socket.user.user_id, words)
         peer.say({"type": "chat_received", "id": message.id})
         await chat.spread(message)

@@ -4,7 +4,9 @@ What is exported here, from ``realtime.ports``, ``realtime.testing`` and ``realt
 """
 
 from realtime.app import Realtime
-from realtime.codecs import Dialect, Encoded, RawJson, json_bytes, json_text
+from realtime.calls import ClientGone
+from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
+from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
 from realtime.context import Socket
 from realtime.errors import (
     AccessError,
@@ -27,7 +29,7 @@ from realtime.namespace import Namespace, event
 from realtime.peer import Peer, PlainDialect
 from realtime.ports import Bus, History, NameHolders, Page, StoredMessage
 from realtime.resolve import error_details, per_connection
-from realtime.server import ClientGone, Server
+from realtime.server import Server
 from realtime.settings import Settings
 
 __all__ = [
@@ -68,7 +70,6 @@ __all__ = [
     "find_token",
     "is_system_room",
     "json_bytes",
-    "json_text",
     "new_id",
     "now_iso",
     "per_connection",
@@ -76,6 +77,7 @@ __all__ = [
     "problem_with_user",
     "read_json",
     "user_room",
+    "write_json",
 ]
 
 __version__ = "0.1.0"

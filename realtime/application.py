@@ -16,9 +16,9 @@ from realtime.context import Socket
 from realtime.errors import LimitError, RealtimeError, UsageError, wire_error
 from realtime.identity import Identity
 from realtime.limits import Quota
-from realtime.namespace import Namespace
 from realtime.names import Reason
-from realtime.session import Core, Member
+from realtime.namespace import Namespace
+from realtime.session import Core, Member, State
 
 logger = logging.getLogger("realtime")
 
@@ -38,6 +38,8 @@ class Host(Protocol):
 
     def socket_of(self, member: Member) -> Socket: ...
 
+    def dismiss(self, member: Member, reason: str) -> None: ...
+
     def environ_of(self, member: Member) -> dict[str, Any]: ...
 
 
@@ -49,11 +51,14 @@ class Application:
         self.typed: dict[str, Namespace] = {}
         self.classic = Classic(host)
         self._quota = Quota(host.settings.connections_per_user)
-        self._ending: dict[str, asyncio.Future[None]] = {}
+        self._counted: dict[str, str] = {}
+        self._turned_away: set[str] = set()
+        self._ending: dict[str, list[asyncio.Future[None]]] = {}
 
     # --- questions
 
     def knows(self, namespace: str) -> bool:
+        """May clients connect to this namespace? (python-socketio's rule for what is not typed.)"""
         host = self._host
         return (
             namespace in self.typed
@@ -64,20 +69,29 @@ class Application:
         )
 
     def overlaps(self, member: Member, data: Sequence[Any]) -> bool:
+        """May this event run beside others of the same client?"""
         typed = self.typed.get(member.namespace)
         return self._host.async_handlers if typed is None else typed.overlaps(data)
 
     def limited(self, namespace: str) -> bool:
+        """Does the limit of events per second hold here?"""
         return namespace in self.typed
+
+    def label(self, namespace: str) -> str:
+        """For metrics: with ``namespaces="*"`` clients choose names, and must not grow a table with them."""
+        host = self._host
+        known = namespace in self.typed or namespace in host.handlers or namespace in host.namespace_handlers
+        return namespace if known or namespace in host.namespaces else "other"
 
     # --- connect
 
     async def connect(self, member: Member, auth: Any) -> None:
+        """Authorise, answer CONNECT or CONNECT_ERROR, greet. Never raises an Exception."""
         session = member.session
         typed = self.typed.get(member.namespace)
         early = typed is None and self._host.always_connect
-        if early:
-            session.accept(member, {"sid": member.sid})
+        if early and not session.accept(member, {"sid": member.sid}):
+            return
         try:
             await self._let_in(typed, member, auth)
         except Refused as refused:
@@ -90,7 +104,7 @@ class Application:
         if not early and not session.accept(member, {"sid": member.sid}):
             self._give_back(member)  # it left while its connect handler ran
             return
-        self._host.metrics.connects.add(member.namespace, "accepted")
+        self._host.metrics.connects.add(self.label(member.namespace), "accepted")
         if typed is not None:
             await self._greet(typed, member)
 
@@ -100,14 +114,17 @@ class Application:
             await self.classic.connect(member.namespace, member.sid, environ, auth)
             return
         await typed.let_in(self._host.socket_of(member), auth)
-        if isinstance(member.user, Identity) and not self._quota.take(member.user.user_id):
-            member.user = None
-            raise LimitError("Too many connections of this user", code="too_many_connections")
+        if isinstance(member.user, Identity):
+            if not self._quota.take(member.user.user_id):
+                raise LimitError("Too many connections of this user", code="too_many_connections")
+            self._counted[member.sid] = member.user.user_id
 
     def _turn_away(self, member: Member, data: Any, early: bool) -> None:
-        self._host.metrics.connects.add(member.namespace, "refused")
+        self._host.metrics.connects.add(self.label(member.namespace), "refused")
         if early:
-            member.session.dismiss(member.namespace, Reason.SERVER)
+            self._turned_away.add(member.sid)  # told CONNECT, but never let in: neither event nor hook runs for it
+            member.heard = False
+            self._host.dismiss(member, Reason.SERVER)
         else:
             member.session.refuse(member, data)
 
@@ -120,11 +137,12 @@ class Application:
     # --- events
 
     async def event(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
+        """Handle and acknowledge; whatever goes wrong becomes the error object. Never raises an Exception."""
         namespace = member.namespace
         typed = self.typed.get(namespace)
         name = data[0]
         registered = name in typed.events if typed is not None else self.classic.handles(namespace, name)
-        labels = (namespace, name if registered else "other")
+        labels = (self.label(namespace), name if registered else "other")
         self._host.metrics.events_in.add(*labels)
         try:
             if typed is not None:
@@ -140,7 +158,7 @@ class Application:
 
     @staticmethod
     def _acknowledge(member: Member, ack: int | None, answer: list[Any]) -> None:
-        if ack is not None:
+        if ack is not None and member.state is State.JOINED:
             encoded = member.session.dialect.ack(member.namespace, ack, answer)
             if encoded is not None:
                 member.session.offer(encoded)
@@ -151,27 +169,32 @@ class Application:
         answer = wire_error(error, incident)
         if not isinstance(error, RealtimeError) or isinstance(error, UsageError):
             logger.error("%s of %s failed (incident %s)", what, member.namespace, incident, exc_info=error)
-        self._host.metrics.errors.add(member.namespace, "internal" if answer["code"] == "internal" else _label(error))
+        code = "internal" if answer["code"] == "internal" else _label(error)
+        self._host.metrics.errors.add(self.label(member.namespace), code)
         return answer
 
     # --- the end
 
     async def ended(self, member: Member, reason: str) -> None:
+        """Run the disconnect hook of a member that was let in. Never raises an Exception."""
         typed = self.typed.get(member.namespace)
         try:
-            if typed is None:
+            if member.sid in self._turned_away:
+                pass
+            elif typed is None:
                 await self.classic.disconnect(member.namespace, member.sid, str(reason))
             else:
                 await typed.say_goodbye(self._host.socket_of(member), str(reason))
         except Exception:
             logger.exception("the disconnect handler of %s failed", member.namespace)
         finally:
+            self._turned_away.discard(member.sid)
             self._give_back(member)
-            settled = self._ending.pop(member.sid, None)
-            if settled is not None and not settled.done():
-                settled.get_loop().call_soon_threadsafe(_resolve, settled)
+            for waiting in self._ending.pop(member.sid, ()):
+                _resolve(waiting)
 
     def expired(self, member: Member) -> None:
+        """The member's token has reached its end: tell it, and end its membership."""
         session = member.session
         told = session.dialect.event(member.namespace, "token_expired", [{"message": "Your token has expired"}])
         if told is not None:
@@ -179,11 +202,16 @@ class Application:
         session.dismiss(member.namespace, Reason.EXPIRED)
 
     async def settled(self, member: Member) -> None:
-        """Returns when the disconnect hook of a member that was just dismissed has run."""
+        """Returns when the disconnect hook of a member of this event loop that was just dismissed has run.
+
+        Cancelled, it stops waiting; the hook runs on.
+        """
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ending.setdefault(member.sid, []).append(waiting)
         if self._host.core.hub.find(member.sid, member.namespace) is None:  # type: ignore[attr-defined]
+            self._ending.pop(member.sid, None)
             return
-        waiting = self._ending.setdefault(member.sid, asyncio.get_running_loop().create_future())
-        await asyncio.shield(waiting)
+        await waiting
 
     async def rest(self, seconds: float) -> None:
         """Wait until handlers have finished, this long at the most; only those of this loop."""
@@ -194,8 +222,9 @@ class Application:
             await asyncio.wait(tasks, timeout=seconds)
 
     def _give_back(self, member: Member) -> None:
-        if isinstance(member.user, Identity):
-            self._quota.give(member.user.user_id)
+        user = self._counted.pop(member.sid, None)
+        if user is not None:
+            self._quota.give(user)
 
 
 def _label(error: Exception) -> str:

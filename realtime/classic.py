@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class Classic:
-    """Finds and calls the handlers registered on a python-socketio server."""
+    """Finds and calls the handlers registered on a python-socketio server; what they raise comes out."""
 
     def __init__(self, server: socketio.AsyncServer) -> None:
         self._server = server
@@ -43,6 +43,7 @@ class Classic:
             raise Refused(StockRefusal().error_args)
 
     async def disconnect(self, namespace: str, sid: str, reason: str) -> None:
+        """Run the disconnect handler, with the reason if it takes one."""
         await self._lifecycle("disconnect", namespace, (sid, reason))
 
     async def event(self, namespace: str, sid: str, data: Sequence[Any]) -> Any:
@@ -56,10 +57,8 @@ class Classic:
             return self._server.not_handled
         if _routes_by_itself(instance):
             return await _call(instance.trigger_event, (name, *found))
-        method = getattr(type(instance), "on_" + name, None)
-        if not callable(method):
-            return self._server.not_handled
-        return await _call(method.__get__(instance), found)
+        method = getattr(instance, "on_" + name, None)
+        return await _call(method, found) if callable(method) else self._server.not_handled
 
     def handles(self, namespace: str, name: str) -> bool:
         """Is this event registered by name? (What may become a metric label.)"""

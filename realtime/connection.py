@@ -157,7 +157,7 @@ class Connection(Session):
             self.core.metrics.handshakes_refused.add("unknown_namespace")
             self._answer(self.dialect.connect_error(namespace, {"message": "Invalid namespace"}))
             return
-        if len(self.members) >= self.core.settings.namespaces_per_connection:
+        if self._too_many_namespaces():
             refusal = LimitError("Too many namespaces on one connection", code="too_many_namespaces").as_dict()
             self._answer(self.dialect.connect_error(namespace, {"message": refusal["message"], "data": refusal}))
             return
@@ -166,6 +166,13 @@ class Connection(Session):
         self._connect_by = None  # back in ``refuse``, if nothing comes of it
         member = self.join(self.core.new_sid(), namespace, packet.data)
         self.enqueue(member, ("connect", packet.data, None))
+
+    def _too_many_namespaces(self) -> bool:
+        """Memberships that have ended count while something runs for them: who comes and goes starts no more tasks."""
+        limit = self.core.settings.namespaces_per_connection
+        if len(self.members) + len(self.inbox) < limit:
+            return False
+        return len(self.members) + sum(member.state is State.GONE for member in self.inbox) >= limit
 
     def _disconnect(self, packet: Packet) -> None:
         member = self.members.get(packet.namespace)
@@ -228,19 +235,18 @@ class Connection(Session):
         logger.info("client %s broke the protocol: %s", self.id, error.message)
         self.close(error.close, error.message, Reason.PROTOCOL)
 
-    def _farewell(self, code: int) -> None:
+    def _last_words(self, code: int) -> list[Encoded]:
         # Stock JavaScript clients do not read close codes: DISCONNECT keeps them away, its absence brings them back.
-        if 4500 <= code < 5000:
-            for namespace in self.members:
-                self._answer(self.dialect.disconnect(namespace))
+        stay_away = self.members if 4500 <= code < 5000 else ()
+        words = [self.dialect.disconnect(namespace) for namespace in stay_away]
         if self.wire is not None and self.wire.name == "polling":
-            self.offer(CLOSE_FRAME)
+            words.append(CLOSE_FRAME)
+        return [encoded for encoded in words if encoded is not None]
 
     def _said_goodbye(self) -> None:
-        wire = self.wire
-        self._end(Reason.TRANSPORT_CLOSE)
-        if wire is not None:
-            wire.close(CloseCode.DONE, "")
+        self.lost(Reason.TRANSPORT_CLOSE)
+        if self.wire is not None:
+            self.wire.close(CloseCode.DONE, "")
 
     def _end(self, reason: str) -> None:
         super()._end(reason)
@@ -263,7 +269,7 @@ class Connection(Session):
             self.close(CloseCode.POLICY, "no namespace was connected in time", Reason.LIMIT)
         elif self._attachment_by is not None and now >= self._attachment_by:
             self._violation(ProtocolError("attachments did not come", code="attachments_late"))
-        elif self._pong_by is not None and now >= self._pong_by and not self.reading_paused:
+        elif self._pong_by is not None and now >= self._pong_by and not self.inbox.full:
             self.close(CloseCode.SILENT, "no answer to a ping", Reason.PING_TIMEOUT)
         else:
             self._ping(now)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection
-from typing import Any, Protocol
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -23,17 +25,17 @@ class House(Protocol):
         self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
     ) -> int: ...
 
-    async def call(
-        self, event: str, data: Any = None, to: str | None = None, *, namespace: str, timeout: float
-    ) -> Any: ...
+    async def ask(self, namespace: str, event: str, args: tuple[Any, ...], sid: str, timeout: float | None) -> Any: ...
 
     async def on_room(self, hook: str, socket: Socket, room: str) -> None: ...
 
-    def enter(self, member: Member, room: str) -> None: ...
+    def enter(self, member: Member, room: str) -> bool: ...
 
     def leave(self, member: Member, room: str) -> bool: ...
 
     def rooms_of(self, member: Member) -> tuple[Any, ...]: ...
+
+    def dismiss(self, member: Member, reason: str) -> None: ...
 
 
 class Socket:
@@ -47,10 +49,12 @@ class Socket:
 
     @property
     def sid(self) -> str:
+        """This client in this namespace; another connection of the same client has another."""
         return self._member.sid
 
     @property
     def namespace(self) -> str:
+        """The name of the namespace, such as ``/chat``."""
         return self._member.namespace
 
     @property
@@ -61,6 +65,7 @@ class Socket:
 
     @property
     def connected(self) -> bool:
+        """Let in, and not gone yet."""
         return self._member.state is State.JOINED
 
     @property
@@ -97,11 +102,12 @@ class Socket:
 
     @property
     def user(self) -> Any:
+        """What the authorise step answered. Set it to change it: an Identity that expires ends the connection at
+        that time, unless a later one takes its place."""
         return self._member.user
 
     @user.setter
     def user(self, user: Any) -> None:
-        """An Identity that expires ends the connection at that time, unless a later one takes its place."""
         member = self._member
         member.user = user
         expires_at = user.expires_at if isinstance(user, Identity) else None
@@ -110,35 +116,41 @@ class Socket:
         else:
             leeway = member.session.core.settings.jwt_leeway_seconds  # let in within it, it must not be cut at once
             member.expires_at = member.session.loop.time() + max(0.0, expires_at + leeway - time.time())
-            member.session.wake_at(member.expires_at)
+            on_loop_of(member, member.session.wake_at, member.expires_at)
 
     async def join(self, room: str) -> None:
         """Enter a room whose name the client chose; the namespace's ``may_join`` and ``joined`` run.
 
         Raises PayloadError for a bad name, AccessError for a room of the system or where the rule says no,
-        LimitError for too many rooms. A room it is in already is no change.
+        LimitError for too many rooms. A room it is in already is no change, nor is any room for a client that
+        left meanwhile.
         """
-        problem = problem_with_name(room, "room")
-        if problem is not None:
-            raise PayloadError(problem)
-        if is_system_room(room):
-            raise AccessError("This room belongs to the system", code="system_room")
+        check_room(room)
         if room in self.rooms:
             return
         await self._house.on_room("may_join", self, room)
         limit = self._member.session.core.settings.rooms_per_connection
-        if len(self.rooms) >= limit:
+        if room not in self.rooms and len(self.rooms) >= limit:
             raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
-        self.enter(room)
-        await self._house.on_room("joined", self, room)
+        try:
+            entered = self.enter(room)
+        except ValueError:  # the name is somebody's sid
+            raise AccessError(NOT_YOURS, code="system_room") from None
+        if entered:
+            await self._house.on_room("joined", self, room)
 
-    def enter(self, room: str) -> None:
-        """Enter a room whose name is the application's own; no rule is asked and no limit holds."""
-        if self.connected or self._member.state is State.PENDING:
-            self._house.enter(self._member, room)
+    def enter(self, room: str) -> bool:
+        """Enter a room whose name is the application's own; no rule is asked and no limit holds.
+
+        True when this was a change. Raises ValueError for the sid of somebody else.
+        """
+        if self._member.state is State.GONE:
+            return False
+        return self._house.enter(self._member, room)
 
     async def leave(self, room: str) -> None:
-        """Leave a room; ``left`` runs if it was in it."""
+        """Leave a room whose name the client chose; ``left`` runs if it was in it. Raises as ``join`` does."""
+        check_room(room)
         if self._house.leave(self._member, room):
             await self._house.on_room("left", self, room)
 
@@ -148,13 +160,38 @@ class Socket:
         await self._house.publish(self.namespace, name, args, self.sid, (), volatile)
 
     async def call(self, event: Any, data: Any = None, *, timeout: float = 60) -> Any:
-        """Emit and wait for the client's acknowledgement. Raises python-socketio's TimeoutError."""
+        """Emit and wait for the client's acknowledgement, at most ``timeout`` seconds.
+
+        Raises ClientGone at once when the client leaves before, python-socketio's TimeoutError in the end.
+        """
         name, args = name_and_args(event, data)
-        return await self._house.call(name, args, to=self.sid, namespace=self.namespace, timeout=timeout)
+        return await self._house.ask(self.namespace, name, args, self.sid, timeout)
 
     async def disconnect(self, reason: str = Reason.SERVER) -> None:
-        """End its membership in this namespace."""
-        self._member.session.dismiss(self.namespace, reason)
+        """End its membership in this namespace; in the authorise step, refuse it."""
+        self._house.dismiss(self._member, reason)
 
     def __repr__(self) -> str:
         return f"<Socket {self.sid} in {self.namespace} over {self.wire}>"
+
+
+NOT_YOURS: Final = "This room belongs to the system"
+
+
+def check_room(room: str) -> None:
+    """A room that a client may name. Raises PayloadError or AccessError."""
+    problem = problem_with_name(room, "room")
+    if problem is not None:
+        raise PayloadError(problem)
+    if is_system_room(room):
+        raise AccessError(NOT_YOURS, code="system_room")
+
+
+def on_loop_of(member: Member, call: Callable[..., object], *args: Any) -> None:
+    """A handler without ``async`` runs in a thread, and what belongs to the loop of its client is done there."""
+    loop = member.session.loop
+    if asyncio._get_running_loop() is loop:
+        call(*args)
+    else:
+        with suppress(RuntimeError):  # the loop is closed: the client is gone
+            loop.call_soon_threadsafe(call, *args)

@@ -36,7 +36,8 @@ class Alarm:
         self.when = when
         self.number = number
         self.owner: Owner | None = owner
-        self.home = home
+        self.home: Deadlines | None = home
+        """None once it has left the heap."""
 
     def __lt__(self, other: Alarm) -> bool:
         return (self.when, self.number) < (other.when, other.number)
@@ -74,20 +75,27 @@ class Deadlines:
         alarm, owner.alarm = owner.alarm, None
         if alarm is not None:
             alarm.owner = None
-            alarm.home._voided()
+            if alarm.home is not None:
+                alarm.home._voided()
 
     def run(self, now: float) -> None:
         """Wake everybody whose time has come, once each. The timer calls it; tests may, with a time of their own."""
-        due = []
-        while self._heap and self._heap[0].when <= now:
-            due.append(heappop(self._heap))
-        for alarm in due:
+        for alarm in self._take_due(now):
             owner = alarm.owner
-            if owner is None:
-                self._void -= 1
-            else:
+            if owner is not None:  # else one of those before it has ended this one
                 owner.alarm = None
                 self._wake(owner, now)
+
+    def _take_due(self, now: float) -> list[Alarm]:
+        due = []
+        while self._heap and self._heap[0].when <= now:
+            alarm = heappop(self._heap)
+            alarm.home = None
+            if alarm.owner is None:
+                self._void -= 1
+            else:
+                due.append(alarm)
+        return due
 
     @staticmethod
     def _wake(owner: Owner, now: float) -> None:

@@ -154,7 +154,7 @@ def _plain_routes(routes: Any, prefix: str = "") -> Iterator[page.PlainRoute]:
         route = context.original_route
         if isinstance(route, WebSocketRoute):
             query = [field.alias for field in getattr(getattr(context, "dependant", None), "query_params", ())]
-            yield page.PlainRoute(prefix + (context.path or ""), tuple(query), _doc(context.endpoint))
+            yield page.PlainRoute(prefix + (context.path_format or ""), tuple(query), _doc(context.endpoint))
         elif isinstance(route, Mount):
             yield from _plain_routes(route.routes or (), prefix + (context.path or ""))
 
@@ -168,7 +168,7 @@ def _section(namespace: Namespace) -> page.Section:
         name=namespace.name,
         description="" if type(namespace) is Namespace else cleandoc(type(namespace).__doc__ or ""),
         auth=_argument(authorize.arguments[0]) if authorize and authorize.arguments else None,
-        auth_description=_doc(authorize.handler) if authorize else "",
+        auth_description=_doc(authorize.handler) if authorize else "Everybody may connect.",
         events=tuple(map(_event, namespace.events.values())),
     )
 

@@ -52,7 +52,7 @@ class Section:
     name: str
     description: str
     auth: Argument | None
-    """What the authorise step reads of what the client sends with CONNECT; None when it reads nothing."""
+    """What the authorise step reads of what a client sends with CONNECT; None when it reads nothing."""
     auth_description: str
     events: tuple[Event, ...]
 
@@ -188,12 +188,13 @@ def _body(body: Body) -> Markup:
 
 def _plain(routes: Iterable[PlainRoute]) -> Markup:
     note = tag("p", "For clients without a library: text frames, and JSON where it is said.", class_="quiet")
-    return tag("section", tag("h2", "Plain WebSocket"), note, map(_plain_route, routes), id="websocket", class_="raw")
+    rows = tag("article", map(_plain_route, routes), class_="list")
+    return tag("section", tag("h2", "Plain WebSocket"), note, rows, id="websocket", class_="raw")
 
 
 def _plain_route(route: PlainRoute) -> Markup:
     query = tag("span", "?" + "&".join(f"{name}=" for name in route.query), class_="soft") if route.query else None
-    return tag("article", tag("h3", tag("code", route.path, query)), prose(route.description), id=anchor(route.path))
+    return tag("div", tag("h3", tag("code", route.path, query)), prose(route.description), id=anchor(route.path))
 
 
 # ── namespaces ───────────────────────────────────────────────────────────────────────────────────
@@ -210,8 +211,7 @@ def _section(section: Section) -> Markup:
         "article",
         tag("h3", tag("code", f"io({json.dumps(section.name, ensure_ascii=False)}{options})")),
         prose(section.auth_description),
-        tag("p", "Nothing has to be sent with it.", class_="quiet") if auth is None or not auth.required else None,
-        _details(auth.shape) if auth else None,
+        _details(auth.shape) if auth else tag("p", "No credentials are read from it.", class_="quiet"),
     )
     title = tag("h2", tag("code", section.name), " ", tag("small", "Socket.IO namespace"))
     return tag(
@@ -321,8 +321,9 @@ def _errors() -> Markup:
     codes = _two_columns("Code", ((code, meaning) for code, meaning in ERROR_CODES))
     closes = _two_columns("Close code", ((str(int(code)), meaning) for code, meaning in CLOSE_CODES.items()))
     title = tag("h2", "Errors")
-    article = tag("article", tag("h3", tag("code", ERROR_OBJECT)), prose(explained), codes, closes)
-    return tag("section", title, article, id="errors")
+    objects = tag("article", tag("h3", tag("code", ERROR_OBJECT)), prose(explained), codes)
+    frames = tag("article", tag("h3", "How a WebSocket is closed"), closes)
+    return tag("section", title, objects, frames, id="errors")
 
 
 def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Markup:

@@ -20,7 +20,6 @@ from realtime.errors import CloseCode, HandshakeError, UsageError
 from realtime.limits import SlidingWindow
 from realtime.names import Reason
 from realtime.origins import OriginPolicy
-from realtime.packets import MsgPackDecoder
 from realtime.ports import Link, Receive, Send, ServesScope, Wire
 from realtime.session import Core
 
@@ -66,6 +65,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     @property
     def message_limit(self) -> int:
         return int(self.max_http_buffer_size)
+
+    @property
+    def compress_from_bytes(self) -> int | None:
+        return int(self.compression_threshold) if self.http_compression else None
 
     def admit(self, scope: Mapping[str, Any]) -> str | None:
         try:
@@ -144,14 +147,14 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return self.origins.preflight_headers(origin, header_of(scope, b"access-control-request-headers"))
         return self.origins.cors_headers(origin)
 
-    def sid_cookie(self, sid: str) -> str | None:
+    def opening_headers(self, link: Link) -> list[tuple[bytes, bytes]]:
         """The sticky-session cookie, where python-engineio's option ``cookie`` asks for one."""
-        if not self.cookie:
-            return None
+        if not self.cookie or not isinstance(link, Connection):
+            return []
         attributes = (
             self.cookie if isinstance(self.cookie, dict) else {"name": self.cookie, "path": "/", "SameSite": "Lax"}
         )
-        return str(self._generate_sid_cookie(sid, attributes))
+        return [(b"set-cookie", str(self._generate_sid_cookie(link.id, attributes)).encode("latin-1"))]
 
     # --- engineio.AsyncServer's own names
 
@@ -182,11 +185,15 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
 
 class Probe:
-    """A WebSocket that wants to take over a polling session: ``2probe`` → ``3probe`` → ``5``, in time and nothing else."""
+    """A WebSocket that wants to take over a polling session.
+
+    ``2probe`` → ``3probe`` → ``5``, in time and nothing else; until the ``5`` polling goes on as if nobody had asked.
+    """
 
     def __init__(self, session: Connection, wire: Wire) -> None:
         self.session = session
         self.wire: Wire | None = wire
+        self.closed = False
         wire.link = self
         self.alarm: Alarm | None = None
         self._probed = False
@@ -206,11 +213,10 @@ class Probe:
         elif frame == "5" and self._probed:
             self._succeed()
         else:
-            self._fail(CloseCode.BAD_PROTOCOL, "not an upgrade")
+            self.close(CloseCode.BAD_PROTOCOL, "not an upgrade", Reason.PROTOCOL)
 
     def _succeed(self) -> None:
-        wire, self.wire = self.wire, None
-        self._deadlines.clear(self)
+        wire = self._let_go()
         polling = self.session.wire
         assert wire is not None
         wire.link = self.session
@@ -219,13 +225,19 @@ class Probe:
             polling.close(CloseCode.DONE, "")
         self.session.switch(wire)
 
-    def _fail(self, code: int, text: str) -> None:
-        wire, self.wire = self.wire, None
-        self._deadlines.clear(self)
+    def close(self, code: int, text: str, reason: str) -> None:
+        """No upgrade: the newcomer is closed, the polling session goes on. Repeats do nothing."""
+        wire = self._let_go()
         if self.session.upgrading is self:
             self.session.upgrading = None
         if wire is not None:
             wire.close(code, text)
+
+    def _let_go(self) -> Wire | None:
+        self.closed = True
+        self._deadlines.clear(self)
+        wire, self.wire = self.wire, None
+        return wire
 
     def take(self) -> Encoded | None:
         return None
@@ -234,15 +246,15 @@ class Probe:
         """Nothing waits for a probe."""
 
     def broken(self, code: int, reason: str) -> None:
-        self._fail(code, reason)
+        self.close(code, reason, Reason.PROTOCOL)
 
     def lost(self, reason: str) -> None:
-        self._fail(CloseCode.DONE, "")
+        self.close(CloseCode.DONE, "", reason)
 
     def tick(self, now: float) -> None:
-        """End the pending poll, so that the client can stop polling and send its ``5``; again, if it polled once more."""
+        """End the pending poll, so that the client can stop polling and say ``5``; again, if it polled once more."""
         if now >= self._upgrade_by:
-            self._fail(CloseCode.BAD_PROTOCOL, "the upgrade took too long")
+            self.close(CloseCode.BAD_PROTOCOL, "the upgrade took too long", Reason.LIMIT)
             return
         if self.session.outbox.free:
             self.session.offer(NOOP_FRAME)

@@ -7,6 +7,7 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -17,10 +18,12 @@ from realtime.session import Member, Session, State
 
 
 class Hub:
-    """All memberships of one server, by namespace."""
+    """All memberships of one server, by namespace. May be used from several threads: clients may live on several
+    event loops (Starlette's TestClient gives each its own), and an application may emit from any."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._changing = Lock()
         self.namespaces: dict[str, Rooms[Member]] = {}
         self._leaving: dict[tuple[str, str], Member] = {}
         metrics.rooms.read = self._count_rooms
@@ -28,19 +31,21 @@ class Hub:
     # --- the port Index, for sessions
 
     def attach(self, member: Member) -> None:
-        rooms = self.namespaces.get(member.namespace)
-        if rooms is None:
-            rooms = self.namespaces[member.namespace] = Rooms()
-        rooms.attach(member.sid, member)
+        with self._changing:
+            rooms = self.namespaces.get(member.namespace)
+            if rooms is None:
+                rooms = self.namespaces[member.namespace] = Rooms()
+            rooms.attach(member.sid, member)
 
     def detach(self, member: Member) -> None:
         """Out of all rooms at once; until ``forget`` the disconnect hook can still ask which they were."""
-        rooms = self.namespaces.get(member.namespace)
-        if rooms is not None:
-            member.rooms_left = (member.sid, *rooms.detach(member.sid))
-            if not rooms.everyone:
-                self.namespaces.pop(member.namespace, None)
         self._leaving[member.namespace, member.sid] = member
+        with self._changing:
+            rooms = self.namespaces.get(member.namespace)
+            if rooms is not None:
+                member.rooms_left = (member.sid, *rooms.detach(member.sid))
+                if not rooms.everyone:
+                    self.namespaces.pop(member.namespace, None)
 
     def forget(self, member: Member) -> None:
         self._leaving.pop((member.namespace, member.sid), None)
@@ -75,19 +80,25 @@ class Hub:
     # --- rooms
 
     def join(self, sid: str, namespace: str, room: Any) -> bool:
-        rooms = self.namespaces.get(namespace)
-        if rooms is None:
-            raise ValueError("sid is not connected to requested namespace")
-        return rooms.join(sid, room)
+        """True when this was a change. Raises ValueError as ``Rooms.join`` does."""
+        with self._changing:
+            rooms = self.namespaces.get(namespace)
+            if rooms is None:
+                raise ValueError("sid is not connected to requested namespace")
+            return rooms.join(sid, room)
 
     def leave(self, sid: str, namespace: str, room: Any) -> bool:
-        rooms = self.namespaces.get(namespace)
-        return rooms is not None and rooms.leave(sid, room)
+        """True when this was a change."""
+        with self._changing:
+            rooms = self.namespaces.get(namespace)
+            return rooms is not None and rooms.leave(sid, room)
 
     def close_room(self, room: Any, namespace: str) -> None:
-        rooms = self.namespaces.get(namespace)
-        if rooms is not None:
-            rooms.close(room)
+        """Everybody here leaves it. Raises ValueError for the room of a sid."""
+        with self._changing:
+            rooms = self.namespaces.get(namespace)
+            if rooms is not None:
+                rooms.close(room)
 
     # --- delivering
 
@@ -108,19 +119,16 @@ class Hub:
         """
         self._metrics.emissions.add(namespace)
         members = self.select(namespace, target)
+        if skip:
+            members = [member for member in members if member.sid not in skip]
         if not members:
             return 0
         started = perf_counter()
         reached = 0
-        forms: dict[Any, Encoded | None] = {}
+        dialects = {member.session.dialect for member in members}
+        forms: dict[Any, Encoded | None] = {each: each.event(namespace, event, args) for each in dialects}
         for member in members:
-            if skip and member.sid in skip:
-                continue
-            dialect = member.session.dialect
-            try:
-                encoded = forms[dialect]
-            except KeyError:
-                encoded = forms[dialect] = dialect.event(namespace, event, args)
+            encoded = forms[member.session.dialect]
             if encoded is not None:
                 member.push(encoded, volatile, key)
                 reached += 1
@@ -129,7 +137,10 @@ class Hub:
         return reached
 
     def ask(self, members: Sequence[Member], event: str, args: Sequence[Any], callback: Callable[..., Any]) -> int:
-        """The same with an acknowledgement wanted: each recipient has an id of its own, so each is encoded for itself."""
+        """The same with an acknowledgement wanted: each recipient has an id of its own, and is encoded for alone.
+
+        A client whose dialect has no acknowledgements is told the event all the same.
+        """
         asked = 0
         for member in members:
             session: Session = member.session

@@ -39,7 +39,7 @@ def outline(schema: Any, root: Schema | None = None) -> str:
     ``root`` is the document that references point into; without it, the schema itself.
     """
     root = schema if root is None else root
-    found = _followed(schema, root)
+    found = _meant(schema, root)
     properties = _properties(found)
     if not properties:
         return kind(schema, root)
@@ -48,45 +48,51 @@ def outline(schema: Any, root: Schema | None = None) -> str:
 
 
 def fields(schema: Any, root: Schema | None = None) -> list[Field]:
-    """The properties of an object and of the objects inside it, in order; empty for anything else."""
+    """The properties of an object and of the objects inside it, in order; empty for anything else.
+
+    An object that may be null counts as one.
+    """
     root = schema if root is None else root
-    return list(islice(_rows(schema, root, "", ()), ROWS))
+    return list(islice(_rows(_meant(schema, root), root, "", ()), ROWS))
 
 
-def kind(schema: Any, root: Schema) -> str:
-    """``string, 1 to 128 characters``, ``list of Line``, ``integer or null``."""
+def kind(schema: Any, root: Schema, above: tuple[str, ...] = ()) -> str:
+    """``string, 1 to 128 characters``, ``list of Line``, ``integer or null``.
+
+    ``above`` are the references on the way here; one that comes again is only named.
+    """
     if not isinstance(schema, Mapping):
         return "anything" if schema is not False else "nothing"
     if "$ref" in schema:
-        found = _followed(schema, root)
-        name = str(schema["$ref"]).rpartition("/")[2]
-        return name if _properties(found) or found is schema else kind(found, root)
+        found, reference = _followed(schema, root), str(schema["$ref"])
+        named = _properties(found) or found is schema or reference in above
+        return reference.rpartition("/")[2] if named else kind(found, root, (*above, reference))
     for choice in ("anyOf", "oneOf"):
         if choice in schema:
-            return " or ".join(dict.fromkeys(kind(each, root) for each in schema[choice]))
+            return " or ".join(dict.fromkeys(kind(each, root, above) for each in schema[choice]))
     if len(schema.get("allOf", ())) == 1:
-        return kind(schema["allOf"][0], root)
+        return kind(schema["allOf"][0], root, above)
     if "const" in schema:
         return as_json(schema["const"])
     if "enum" in schema:
         return " or ".join(map(as_json, schema["enum"]))
     types = schema.get("type", "anything")
-    return " or ".join(_of_type(each, schema, root) for each in ([types] if isinstance(types, str) else types))
+    return " or ".join(_of_type(each, schema, root, above) for each in ([types] if isinstance(types, str) else types))
 
 
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _of_type(name: str, schema: Schema, root: Schema) -> str:
+def _of_type(name: str, schema: Schema, root: Schema, above: tuple[str, ...]) -> str:
     if name == "string":
         return "".join(["string", _format(schema), _range(schema, "minLength", "maxLength", "character")])
     if name in ("integer", "number"):
         return name + _range(schema, "minimum", "maximum", "") + _open_range(schema)
     if name == "array":
-        return f"list of {kind(schema.get('items', {}), root)}" + _range(schema, "minItems", "maxItems", "item")
+        return f"list of {kind(schema.get('items', {}), root, above)}" + _range(schema, "minItems", "maxItems", "item")
     if name == "object" and not _properties(schema) and isinstance(schema.get("additionalProperties"), Mapping):
-        return f"object of {kind(schema['additionalProperties'], root)}"
+        return f"object of {kind(schema['additionalProperties'], root, above)}"
     return str(schema.get("title") or name) if name == "object" and _properties(schema) else name
 
 
@@ -129,17 +135,24 @@ def _rows(schema: Any, root: Schema, prefix: str, above: tuple[int, ...]) -> Ite
             yield from _rows(deeper, root, f"{prefix}{name}{mark}.", (*above, id(found)))
 
 
-def _objects(schema: Any, root: Schema) -> Iterator[tuple[Schema, str]]:
+def _objects(schema: Any, root: Schema, depth: int = 0) -> Iterator[tuple[Schema, str]]:
     """The objects directly inside: itself, one of its choices, or the items of a list."""
-    found = _followed(schema, root)
+    found = _followed(schema, root) if depth < DEPTH else {}
     if _properties(found):
         yield found, ""
     elif isinstance(found.get("items"), Mapping):
-        yield from ((each, f"[]{mark}") for each, mark in _objects(found["items"], root))
+        yield from ((each, f"[]{mark}") for each, mark in _objects(found["items"], root, depth + 1))
     else:
         for choice in ("anyOf", "oneOf", "allOf"):
             for each in found.get(choice, ()):
-                yield from _objects(each, root)
+                yield from _objects(each, root, depth + 1)
+
+
+def _meant(schema: Any, root: Schema) -> Schema:
+    """What is left of ``X or null``: X."""
+    found = _followed(schema, root)
+    choices = [each for each in found.get("anyOf", ()) if each != {"type": "null"}]
+    return _followed(choices[0], root) if len(choices) == 1 else found
 
 
 def _properties(schema: Schema) -> Mapping[str, Any]:
@@ -151,12 +164,14 @@ def _followed(schema: Any, root: Schema) -> Schema:
     """What a reference within the document points to; one that points nowhere, or in a circle, is left alone."""
     found: Any = schema
     for _ in range(DEPTH):
-        if not isinstance(found, Mapping) or not str(found.get("$ref", "")).startswith("#/"):
-            break
+        if not isinstance(found, Mapping):
+            return {}
+        if not str(found.get("$ref", "")).startswith("#/"):
+            return found
         target: Any = root
         for part in found["$ref"][2:].split("/"):
             target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
         if target is None:
-            break
+            return found
         found = target
-    return found if isinstance(found, Mapping) else {}
+    return schema if isinstance(schema, Mapping) else {}

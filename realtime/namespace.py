@@ -24,9 +24,9 @@ from starlette.websockets import WebSocket
 from realtime.codecs import Dialect
 from realtime.context import Socket
 from realtime.errors import LimitError, Refusal, UsageError
-from realtime.limits import Gcra, parse_rate
+from realtime.limits import SlidingWindow, parse_rate
 from realtime.metrics import Metrics
-from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT
+from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT, Reason
 from realtime.peer import Peer
 from realtime.resolve import Call, Plan, compile_plan
 from realtime.rooms import Target
@@ -39,7 +39,7 @@ _MARK = "__realtime_event__"
 
 @dataclass(frozen=True, slots=True)
 class EventOptions:
-    """What ``@event`` was told."""
+    """What ``@event`` was told: ``limit`` is a count and a time such as ``"20/10s"``."""
 
     name: str | None = None
     concurrent: bool = False
@@ -60,7 +60,7 @@ def event(handler: Any = None, /, *, concurrent: bool = False, limit: str | None
     """Mark a method of a Namespace class as an event handler: ``@event`` or ``@event("name", limit="20/10s")``.
 
     Events of one client run one at a time, in order; ``concurrent=True`` lets this one run beside others.
-    ``limit`` is counted for each connection.
+    ``limit`` is counted for each connection: at most so many in any stretch of that time.
     """
     if callable(handler):
         setattr(handler, _MARK, EventOptions())
@@ -75,7 +75,7 @@ def event(handler: Any = None, /, *, concurrent: bool = False, limit: str | None
 
 @dataclass(frozen=True, slots=True)
 class EventHandler:
-    """A registered event: its compiled plan and its options."""
+    """A registered event: its compiled plan and its options; ``limit`` is (count, seconds)."""
 
     name: str
     plan: Plan
@@ -96,6 +96,8 @@ class Home(Protocol):
     ) -> int: ...
 
     def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
+
+    async def disconnect_room(self, namespace: str, room: str, reason: str) -> None: ...
 
     def raw(
         self,
@@ -135,12 +137,17 @@ class Namespace:
                 self._add_hook(name, getattr(self, name))
             options = getattr(function, _MARK, None)
             if isinstance(options, EventOptions):
+                if name in vars(Namespace):
+                    raise UsageError(f"{name!r} is a method of Namespace: call yours otherwise, with @event({name!r})")
                 self._add_event(options.name or name, getattr(self, name), options)
 
     # --- registering functions
 
     def event(self, handler: Any = None, /, *, concurrent: bool = False, limit: str | None = None) -> Any:
-        """Register a function for an event: ``@chat.event`` takes the function's name, ``@chat.event("name")`` another."""
+        """Register a function for an event, under its own name (``@chat.event``) or ``@chat.event("another")``.
+
+        Raises UsageError when the event has a handler, its name is reserved or the signature cannot be compiled.
+        """
         if callable(handler):
             self._add_event(handler.__name__, handler, EventOptions())
             return handler
@@ -152,7 +159,7 @@ class Namespace:
         return register
 
     def hook(self, name: str) -> Callable[[Function], Function]:
-        """Register a function as ``authorize``, ``connected``, ``disconnected``, ``may_join``, ``joined`` or ``left``."""
+        """Register a function as one of the hooks: ``@chat.hook("connected")``. Raises UsageError for another name."""
         if name not in HOOKS:
             raise UsageError(f"a hook is one of {', '.join(HOOKS)}; {name!r} came")
 
@@ -209,6 +216,10 @@ class Namespace:
         """The clients of this instance in a room, or in the namespace."""
         return self.home.sockets(self.name, room)
 
+    async def disconnect(self, room: str, reason: str = Reason.SERVER) -> None:
+        """Every client in a room leaves this namespace, on every instance and every wire."""
+        await self.home.disconnect_room(self.name, room, reason)
+
     def raw(
         self,
         websocket: WebSocket,
@@ -238,16 +249,19 @@ class Namespace:
 
     @property
     def home(self) -> Home:
+        """The server it is included in. Raises UsageError as long as there is none."""
         if self._home is None:
             raise UsageError(f"namespace {self.name} is not included in a server yet: Realtime(app).include(it)")
         return self._home
 
     def move_in(self, home: Home) -> None:
+        """Belong to this server. Raises UsageError when it belongs to another."""
         if self._home is not None and self._home is not home:
             raise UsageError(f"namespace {self.name} is included in another server already")
         self._home = home
 
     def overlaps(self, data: Sequence[Any]) -> bool:
+        """May this event run beside others of the same client?"""
         handler = self.events.get(data[0])
         return handler is not None and handler.concurrent
 
@@ -259,10 +273,12 @@ class Namespace:
                 socket.user = user
 
     async def greet(self, socket: Socket) -> None:
+        """The hook ``connected``, after CONNECT has left."""
         if "connected" in self._hooks:
             await self._run_hook("connected", socket, ())
 
     async def say_goodbye(self, socket: Socket, reason: str) -> None:
+        """The hook ``disconnected``."""
         if "disconnected" in self._hooks:
             await self._run_hook("disconnected", socket, (reason,))
 
@@ -272,7 +288,7 @@ class Namespace:
             await self._run_hook(hook, socket, (room,))
 
     async def handle(self, socket: Socket, data: Sequence[Any], labels: tuple[str, str]) -> Any:
-        """Run the handler of one event; answers its value, JSON-ready."""
+        """Run the handler of one event; answers its value, JSON-ready. Raises what the client is to be told."""
         handler = self.events.get(data[0])
         if handler is None:
             raise Refusal("unknown_event", f"{self.name} has no such event")
@@ -307,7 +323,7 @@ def _check_rate(socket: Socket, handler: EventHandler, now: float) -> None:
     count, seconds = handler.limit
     rate = socket.cache.get(handler)
     if rate is None:
-        rate = socket.cache[handler] = Gcra(count / seconds, count)
-    wait = rate.hit(now)
+        rate = socket.cache[handler] = SlidingWindow(count, seconds, max_keys=1)
+    wait = rate.hit(handler.name, now)
     if wait is not None:
         raise LimitError(f"No more than {count} of {handler.name} in {seconds:g} s", retry_after=wait)

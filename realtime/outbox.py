@@ -142,3 +142,24 @@ class Outbox:
             else:
                 kept.append(waiting)
         self._backlog = kept
+
+
+class Held:
+    """What is for a client that is not let in yet: kept within the bounds of a backlog, the newest dropped."""
+
+    __slots__ = ("_bounds", "_on_drop", "_size", "frames")
+
+    def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
+        self._bounds = bounds
+        self._on_drop = on_drop
+        self._size = 0
+        self.frames: list[Encoded] = []
+
+    def keep(self, encoded: Encoded) -> None:
+        # One less than a backlog takes: the CONNECT packet goes in front.
+        full = len(self.frames) >= self._bounds.messages - 1 or self._size + encoded.size > self._bounds.size_bytes
+        if self.frames and full:
+            self._on_drop("held")
+        else:
+            self.frames.append(encoded)
+            self._size += encoded.size

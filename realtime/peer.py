@@ -7,6 +7,7 @@ outbound goes the way of every session: encoded once, bounded, never waiting for
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from realtime.context import Socket
 from realtime.errors import AccessError, CloseCode, LimitError, RealtimeError
 from realtime.limits import Gcra
 from realtime.names import Reason
+from realtime.ports import Wire
 from realtime.session import Core, Member, Session
 
 PATIENCE_MESSAGES = 200
@@ -30,17 +32,38 @@ class RawSession(Session):
         super().__init__(core, id, dialect, scope)
         self.refusal: dict[str, Any] | None = None
         self._settled: asyncio.Future[None] = self.loop.create_future()
+        self._wire_by = math.inf
 
     async def enter(self, sid: str, namespace: str, auth: Any) -> Member:
-        """Ask to be let in. Raises AccessError with the application's words when it is refused."""
+        """Ask to be let in. Raises AccessError with the application's words when it is refused or ended meanwhile."""
         member = self.join(sid, namespace, auth)
         self.enqueue(member, ("connect", auth, None))
         await self._settled
         if self.refusal is not None:
-            self.closed = True
-            self.core.sessions.pop(self.id, None)
+            self.lost(Reason.SERVER)
             raise _as_error(self.refusal)
+        if self.closed:
+            raise AccessError("Ended while it was let in", code="ended")
         return member
+
+    def expect_wire(self) -> None:
+        """It is let in, and its wire is due: without one in time (ten seconds, a setting) it counts as gone."""
+        self._wire_by = self.loop.time() + self.core.settings.connect_timeout_seconds
+        self.wake_at(self._wire_by)
+
+    def attend(self, wire: Wire) -> bool:
+        """Its wire is here. False when the session has ended meanwhile; then the wire is the caller's to close."""
+        if not self.closed:
+            self.attach_wire(wire, free=True)
+        return not self.closed
+
+    def tick(self, now: float) -> None:
+        if self.wire is None and now >= self._wire_by:
+            self.lost(Reason.TRANSPORT_CLOSE)
+            return
+        super().tick(now)
+        if self.wire is None and not self.closed:
+            self.wake_at(self._wire_by)
 
     def accept(self, member: Member, data: Mapping[str, Any] | None) -> bool:
         accepted = super().accept(member, data)
@@ -135,10 +158,12 @@ class Peer:
         self._session.offer(as_text(message))
 
     def close(self, code: int = CloseCode.DONE, words: str = "", reason: str = Reason.SERVER) -> None:
+        """End the connection: a close code and words for the client, a reason for the disconnect hook."""
         self._session.close(code, words, reason)
 
     @property
     def closed(self) -> bool:
+        """Ended, by either side."""
         return self._session.closed
 
 
@@ -147,7 +172,8 @@ def as_text(message: Any) -> Encoded:
 
 
 class PlainDialect:
-    """Base of the forms that plain clients are spoken to in: ``say`` turns an event into a text, or None to be silent."""
+    """The form in which plain clients are spoken to: ``say(event, data)`` answers the text, or an object for JSON,
+    or None to be silent. Keeps the port ``Dialect``."""
 
     name = "plain"
 

@@ -20,6 +20,11 @@ OURS: Final = {
     "rediss": "adapters.redis:open_bus",
     "redis+sentinel": "adapters.redis:open_bus",
     "valkey": "adapters.redis:open_bus",
+    "names+memory": "adapters.memory:MemoryNameHolders",
+    "names+redis": "adapters.redis.names:open_names",
+    "names+rediss": "adapters.redis.names:open_names",
+    "names+redis+sentinel": "adapters.redis.names:open_names",
+    "names+valkey": "adapters.redis.names:open_names",
     "sql": "adapters.sql:open_history",
     "prometheus": "adapters.prometheus:Exporter",
 }

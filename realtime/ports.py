@@ -25,7 +25,7 @@ class Wire(Protocol):
         """Take these frames now, in order. False: full; the wire calls ``Link.take`` when it has room."""
 
     def close(self, code: int, reason: str) -> None:
-        """Say good-bye after what was taken; a client that does not read is cut. Repeats do nothing."""
+        """Say good-bye after what still waits (``Link.take``); who does not read is cut. Repeats do nothing."""
 
     def pause(self) -> None:
         """Stop reading from the client until ``resume``."""
@@ -63,6 +63,8 @@ class Door(Protocol):
 
     message_limit: int
     """Bytes of one message, and of one polling POST."""
+    compress_from_bytes: int | None
+    """Answers of this size and more are compressed for clients that take it; None: never."""
 
     def admit(self, scope: Mapping[str, Any]) -> str | None:
         """Check transport, version, method, origin and session id; the session id, None for a handshake."""
@@ -77,7 +79,10 @@ class Door(Protocol):
         """A WebSocket wants to take over a polling session; None when it may not (accept it, then close)."""
 
     def answer_headers(self, scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-        """Headers for the answer: CORS, and the cookie where one is configured."""
+        """Headers for any answer: CORS."""
+
+    def opening_headers(self, link: Link) -> list[tuple[bytes, bytes]]:
+        """Headers for the answer to a polling handshake: the sticky-session cookie where one is configured."""
 
 
 DIRECT: Final = "realtime.direct"

@@ -15,8 +15,11 @@ Target = Hashable | Iterable[Hashable] | None
 
 
 class Rooms(Generic[Member]):
-    """The clients of one namespace and their rooms. Mutations are single dictionary steps, so that a
-    reader on another thread sees a state before or after, and iterates over a copy."""
+    """The clients of one namespace and their rooms.
+
+    Whoever changes it from several threads does so one at a time (the hub has a lock for it); reading needs
+    none: a reader walks over a copy and sees each client either before or after a change.
+    """
 
     def __init__(self) -> None:
         self.everyone: dict[str, Member] = {}

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, Final
 
 import socketio
 from socketio.async_manager import AsyncManager
@@ -28,6 +31,9 @@ from realtime.rooms import Target
 from realtime.session import State
 
 logger = logging.getLogger("realtime")
+
+QUESTIONS_LIMIT: Final = 10_000
+"""Events asked over the bus that wait for an answer; the oldest is given up first."""
 
 
 class LocalManager(AsyncManager):  # type: ignore[misc]
@@ -73,8 +79,13 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         member = self.hub.find(sid, namespace)
-        if member is not None and member.state is not State.GONE:
-            member.session.dismiss(namespace, Reason.SERVER)
+        if member is not None:
+            self.server.dismiss(member, Reason.SERVER)
+
+    async def disconnect_room(self, room: str, namespace: str, reason: str) -> None:
+        """Every client in the room leaves the namespace, one that is just being let in too. Not in python-socketio."""
+        for member in self.hub.select(namespace, room):
+            self.server.dismiss(member, reason)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Any]:
         return list(self.hub.rooms_of(sid, namespace))
@@ -111,8 +122,11 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         super().__init__(channel=channel)
         self.bus = bus
         self.metrics = metrics
+        self.hub = Hub(metrics)  # empty, until a server brings its own; one that only writes never has another
         self.thread: asyncio.Task[None] | None = None
         self._deaf = False
+        self._asked: dict[int, Callable[..., Any]] = {}
+        self._questions = count(1)
 
     async def emit(
         self,
@@ -128,15 +142,39 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     ) -> int:
         """Deliver here, then tell the other nodes; answers how many were reached here. Never raises for bus trouble."""
         target = room if to is None else to
-        options = {"namespace": namespace or "/", "room": target, "skip_sid": skip_sid, "callback": callback}
-        if kwargs.get("ignore_queue"):
-            return await LocalManager.emit(self, event, data, volatile=volatile, **options)
-        if callback is not None:
-            await super().emit(event, data, **options)
-            return self.hub.count(namespace or "/", target)
-        reached = await LocalManager.emit(self, event, data, volatile=volatile, **options)
-        await self._publish(self._message(event, data, namespace or "/", target, skip_sid))
+        namespace = namespace or "/"
+        here = isinstance(target, str) and self.hub.find(target, namespace) is not None
+        if kwargs.get("ignore_queue") or here:  # a sid of ours is no other node's
+            return await LocalManager.emit(self, event, data, namespace, target, skip_sid, callback, volatile=volatile)
+        question = None if callback is None else self._ask(target, namespace, callback)
+        returned = None if question is None else partial(self._return_callback, self.host_id, *question)
+        reached = await LocalManager.emit(self, event, data, namespace, target, skip_sid, returned, volatile=volatile)
+        message = self._message(event, data, namespace, target, skip_sid)
+        await self._publish(message | {"callback": question} | ({"volatile": True} if volatile else {}))
         return reached
+
+    def _ask(self, target: Target, namespace: str, callback: Callable[..., Any]) -> tuple[Target, str, int]:
+        """Remember whom to tell when a client anywhere answers. Raises as python-socketio does."""
+        if self.server is None:
+            raise RuntimeError("Callbacks can only be issued from the context of a server.")
+        if target is None:
+            raise ValueError("Cannot use callback without a room set.")
+        if len(self._asked) >= QUESTIONS_LIMIT:
+            self._asked.pop(next(iter(self._asked)))
+            self.metrics.drops.add("callback")
+        id = next(self._questions)
+        self._asked[id] = callback
+        return (_plain(target), namespace, id)
+
+    async def trigger_callback(self, sid: Any, id: Any, data: Any) -> None:
+        """A client answered what this node had asked over the bus; the first answer counts."""
+        callback = self._asked.pop(id, None) if isinstance(id, int) else None
+        if callback is None:
+            self.metrics.drops.add("stray_ack")
+            return
+        result = callback(*data)
+        if inspect.isawaitable(result):
+            await result
 
     def _message(self, event: str, data: Any, namespace: str, target: Target, skip_sid: Any) -> dict[str, Any]:
         """python-socketio's own message, so that its managers and writers understand us."""
@@ -148,9 +186,21 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
             args = [plain, *[_base64(each) for each in attachments]]
         return {
             "method": "emit", "event": event, "data": args, "binary": binary, "namespace": namespace,
-            "room": list(target) if isinstance(target, tuple | set | frozenset) else target,
-            "skip_sid": sorted(skipped(skip_sid)) or None, "callback": None, "host_id": self.host_id,
+            "room": _plain(target), "skip_sid": sorted(skipped(skip_sid)) or None, "host_id": self.host_id,
         }  # fmt: skip
+
+    async def _handle_emit(self, message: dict[str, Any]) -> None:
+        """Another node, or a writer of python-socketio's, has something for clients of ours."""
+        data = message["data"]
+        if message.get("binary"):
+            data = StockPacket.reconstruct_binary(data[0], [base64.b64decode(each) for each in data[1:]])
+        args = tuple(data) if isinstance(data, list) else (data,)
+        question = message.get("callback")
+        asked = isinstance(question, list) and len(question) == 3
+        returned = partial(self._return_callback, message.get("host_id"), *(question or ())) if asked else None
+        to, skip, volatile = message.get("room"), message.get("skip_sid"), bool(message.get("volatile"))
+        event, namespace = message["event"], message.get("namespace")
+        await LocalManager.emit(self, event, args, namespace, to, skip, returned, volatile=volatile)
 
     async def _publish(self, data: dict[str, Any]) -> None:
         try:
@@ -163,13 +213,31 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         else:
             self._deaf = False
 
-    async def _listen(self) -> AsyncIterator[bytes]:
+    async def _listen(self) -> AsyncIterator[dict[str, Any]]:
         async for message in self.bus.listen():
-            yield message
+            try:
+                found = self.json.loads(message)
+            except (ValueError, RecursionError):
+                found = None
+            if isinstance(found, dict):
+                yield found
+            else:
+                self.metrics.bus_refused.add("malformed")
 
     async def _handle_disconnect(self, message: dict[str, Any]) -> None:
-        """Another node ends a client of ours. Its disconnect hook must not hold up the next message."""
-        self.basic_disconnect(message.get("sid"), message.get("namespace") or "/")
+        """Another node ends a client of ours, or those in a room. No disconnect hook may hold up the next message."""
+        namespace, room, reason = message.get("namespace") or "/", message.get("room"), message.get("reason")
+        if isinstance(room, str) and room:
+            known = reason if reason in set(Reason) else Reason.SERVER
+            await LocalManager.disconnect_room(self, room, namespace, str(known))
+        else:
+            self.basic_disconnect(str(message.get("sid")), namespace)
+
+    async def disconnect_room(self, room: str, namespace: str, reason: str) -> None:
+        """On every node of ours; python-socketio's own nodes know only clients by sid, and find none."""
+        await super().disconnect_room(room, namespace, reason)
+        told = {"method": "disconnect", "sid": None, "room": room, "reason": str(reason)}
+        await self._publish({**told, "namespace": namespace, "host_id": self.host_id})
 
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""
@@ -181,6 +249,11 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         await self.bus.close()
 
 
+def is_alone(manager: LocalManager) -> bool:
+    """Are all clients that this manager can reach clients of this node?"""
+    return not isinstance(manager, AsyncPubSubManager)
+
+
 def skipped(skip_sid: Any) -> Collection[str]:
     """python-socketio takes one sid, a list of them, or None."""
     if skip_sid is None:
@@ -189,19 +262,27 @@ def skipped(skip_sid: Any) -> Collection[str]:
 
 
 def adopt(manager: Any, hub: Hub) -> LocalManager:
-    """Put our index under a client manager, ours or python-socketio's (its clusters over other brokers keep working)."""
+    """Put our index under a client manager, ours or python-socketio's: its clusters over other brokers keep working.
+
+    Raises UsageError for what is none.
+    """
     if manager is None:
         manager = LocalManager()
     elif not isinstance(manager, AsyncManager):
         raise UsageError(f"client_manager must be an asyncio client manager, not {type(manager).__name__}")
     elif not isinstance(manager, LocalManager):
-        # The stock managers find the local index by inheritance; slipping ours in below them is the one way to replace it.
+        # The stock managers find the local index by inheritance: slipping ours in below them is how to replace it.
         kind = type(manager)
         bases = (LocalManager,) if kind is socketio.AsyncManager else (kind, LocalManager)
         manager.__class__ = type(f"Adopted{kind.__name__}", bases, {})
     manager.hub = hub
     adopted: LocalManager = manager
     return adopted
+
+
+def _plain(target: Target) -> Any:
+    """A target in JSON."""
+    return list(target) if isinstance(target, tuple | set | frozenset) else target
 
 
 def _base64(data: bytes) -> str:

@@ -5,44 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import socketio
-from socketio.exceptions import TimeoutError as StockTimeout
-from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket
 
+from realtime import guests
 from realtime.application import Application
+from realtime.calls import Answer, ClientGone
 from realtime.codecs import Dialect, RawJson, SocketIOMsgPack, SocketIOText
 from realtime.connection import Connection
-from realtime.context import Socket
+from realtime.context import Socket, on_loop_of
 from realtime.engine import Engine
 from realtime.environ import make_environ
-from realtime.errors import AccessError, CloseCode, RealtimeError, UsageError
+from realtime.errors import AccessError, UsageError
 from realtime.hub import Hub
-from realtime.identity import SUBPROTOCOL
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace
 from realtime.origins import OriginPolicy
 from realtime.outbox import Bounds
 from realtime.packets import Decoder, MsgPackDecoder, PacketLimits
-from realtime.peer import Peer, RawSession
+from realtime.peer import Peer
 from realtime.plug import find
 from realtime.rooms import Target
-from realtime.roster import adopt
-from realtime.session import Core, Member
+from realtime.roster import adopt, is_alone
+from realtime.session import Core, Member, State
 from realtime.settings import Settings
 
 logger = logging.getLogger("realtime")
-
-
-class ClientGone(StockTimeout):  # type: ignore[misc]
-    """The client left before it answered; python-socketio's TimeoutError, only at once."""
 
 
 class Server(socketio.AsyncServer):  # type: ignore[misc]
@@ -73,7 +68,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         engine_options.setdefault("max_http_buffer_size", self.settings.message_limit_bytes)
         super().__init__(
             client_manager=adopt(client_manager, self.hub),
-            logger=logger if logger else logging.getLogger("realtime.server"),
+            logger=logger or logging.getLogger("realtime.server"),
             serializer=serializer,
             async_handlers=async_handlers,
             always_connect=always_connect,
@@ -95,6 +90,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             new_sid=lambda: secrets.token_urlsafe(15),
         )
         self.eio.bind(self.core, self._origin_policy(), self._new_connection)
+        self.eio.wires = {name: find(name)() for name in ("websocket", "polling")}
         self.overrides: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 
     def _engineio_server_class(self) -> type[Engine]:
@@ -102,10 +98,11 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     def _origin_policy(self) -> OriginPolicy:
         """python-engineio's option where it says something, the settings else. Its ``[]`` ("the application sends
-        the CORS headers itself") is no reason to let every page of the world in."""
+        the CORS headers itself") is no reason to let every page of the world in. Where it is a callable, the door
+        asks that one first (``Engine.allows_origin``), and whoever may come in may read the answer."""
         allowed = self.eio.cors_allowed_origins
         return OriginPolicy(
-            self.settings.allowed_origins if not allowed or callable(allowed) else allowed,
+            "*" if callable(allowed) else allowed or self.settings.allowed_origins,
             development=not self.settings.production,
             trusted_proxies=self.settings.trusted_proxies,
             credentials=self.eio.cors_credentials,
@@ -126,7 +123,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     def _initialize(self) -> None:
         if not self.manager_initialized:
-            self.manager_initialized = True
+            self.manager_initialized: bool = True
             self.manager.initialize()
 
     # --- python-socketio's API
@@ -178,37 +175,55 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             raise ValueError("Cannot use call() to broadcast.")
         if not self.async_handlers:
             raise RuntimeError("Cannot use call() when async_handlers is False.")
-        answer = _Answer()
-        await self.emit(event, data, to=target, namespace=namespace, callback=answer, ignore_queue=ignore_queue)
-        try:
-            args = await asyncio.wait_for(answer.future, timeout)
-        except asyncio.TimeoutError:
-            raise StockTimeout from None
-        return args[0] if len(args) == 1 else args or None
+        return await self._call(namespace or ROOT, event, data, target, timeout, ignore_queue)
+
+    async def ask(self, namespace: str, event: str, args: tuple[Any, ...], sid: str, timeout: float | None) -> Any:
+        """``call`` for typed namespaces: their answers are read whatever ``async_handlers`` says."""
+        return await self._call(namespace, event, args, sid, timeout)
+
+    async def _call(
+        self, namespace: str, event: str, data: Any, sid: str, timeout: float | None, ignore_queue: bool = False
+    ) -> Any:
+        answer = Answer()
+        asked = await self.emit(event, data, to=sid, namespace=namespace, callback=answer, ignore_queue=ignore_queue)
+        if not asked and is_alone(self.manager):
+            raise ClientGone
+        return await answer.wait(timeout)
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
-        """As ``AsyncServer.disconnect``: the client is sent DISCONNECT and the disconnect handler runs."""
+        """As ``AsyncServer.disconnect``: the client is sent DISCONNECT and the disconnect handler runs.
+
+        Returns when that has run, unless a handler of this client is running (perhaps it is who calls) or the client
+        lives on another event loop. A client whose connect handler is still running is refused.
+        """
         namespace = namespace or ROOT
         here = (
             self.manager.is_connected(sid, namespace)
             if ignore_queue
             else await self.manager.can_disconnect(sid, namespace)
         )
-        member = self.hub.find(sid, namespace) if here else None
-        if member is not None:
-            own_handler_runs = member.busy  # perhaps it is this very task: waiting for it would never end
-            member.session.dismiss(namespace, Reason.SERVER)
-            if not own_handler_runs:
-                await self.application.settled(member)
+        member = self.hub.find(sid, namespace)
+        if member is None or not (here or member.state is State.PENDING):
+            return
+        waits = member.session.loop is asyncio.get_running_loop() and not member.busy
+        self.dismiss(member, Reason.SERVER)
+        if waits:
+            await self.application.settled(member)
+
+    def dismiss(self, member: Member, reason: str) -> None:
+        """End one membership, from any thread; one that is being decided on is refused."""
+        on_loop_of(member, _dismiss, member, reason)
 
     async def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
         """The dictionary of this client (``Socket.data`` is the same one). Raises KeyError for a client not here."""
         return self._member(sid, namespace).data
 
     async def save_session(self, sid: str, session: dict[str, Any], namespace: str | None = None) -> None:
+        """Put another dictionary in its place. Raises KeyError for a client not here."""
         self._member(sid, namespace).data = session
 
     def transport(self, sid: str, namespace: str | None = None) -> str:
+        """``polling`` or ``websocket`` (plain clients: ``raw`` or ``sse``). Raises KeyError for a client not here."""
         return str(self.eio.transport(self._member(sid, namespace).session.id))
 
     def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
@@ -217,6 +232,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         return None if member is None else self.environ_of(member)
 
     def instrument(self, *args: Any, **kwargs: Any) -> Any:
+        """Not there yet: raises UsageError."""
         raise UsageError("instrument() for the Socket.IO Admin UI is not there yet: /metrics has the numbers meanwhile")
 
     async def shutdown(self) -> None:
@@ -244,6 +260,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+        """Those of the application that it is mounted on."""
         return self.overrides
 
     async def publish(
@@ -255,39 +272,49 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         skip: Collection[str] = (),
         volatile: bool = False,
     ) -> int:
+        """``emit`` with its arguments as a tuple."""
         return await self.emit(event, args, to=to, skip_sid=list(skip), namespace=namespace, volatile=volatile)
 
     def sockets(self, namespace: str, target: Target = None) -> list[Socket]:
+        """The clients of this instance in a namespace, or in some of its rooms."""
         return [self.socket_of(member) for member in self.hub.select(namespace, target)]
 
+    async def disconnect_room(self, namespace: str, room: str, reason: str) -> None:
+        await self.manager.disconnect_room(room, namespace, reason)
+
     def socket_of(self, member: Member) -> Socket:
+        """The one Socket of a membership."""
         socket: Socket | None = member.socket
         if socket is None:
             socket = member.socket = Socket(member, self)
         return socket
 
     def environ_of(self, member: Member) -> dict[str, Any]:
+        """What python-socketio's connect handlers are given; made when first asked for."""
         session = member.session
         if session.environ is None:
             session.environ = make_environ(session.scope, self.eio.origins.client_address(session.scope))
         return session.environ
 
     async def on_room(self, hook: str, socket: Socket, room: str) -> None:
+        """Run ``may_join``, ``joined`` or ``left`` where the namespace has it."""
         typed = self.application.typed.get(socket.namespace)
         if typed is not None:
             await typed.on_room(hook, socket, room)
 
-    def enter(self, member: Member, room: str) -> None:
-        self.hub.join(member.sid, member.namespace, room)
+    def enter(self, member: Member, room: str) -> bool:
+        """True when this was a change. Raises ValueError for the sid of somebody else."""
+        return self.hub.join(member.sid, member.namespace, room)
 
     def leave(self, member: Member, room: str) -> bool:
+        """True when this was a change."""
         return self.hub.leave(member.sid, member.namespace, room)
 
     def rooms_of(self, member: Member) -> tuple[Any, ...]:
+        """Its own sid first; while its disconnect hook runs, those that it was in."""
         return self.hub.rooms_of(member.sid, member.namespace)
 
-    @asynccontextmanager
-    async def raw(
+    def raw(
         self,
         namespace: str,
         websocket: WebSocket,
@@ -295,57 +322,34 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         dialect: Dialect | None = None,
         enter: Iterable[str] = (),
         refusal: str | None = None,
-    ) -> AsyncIterator[Peer]:
+    ) -> AbstractAsyncContextManager[Peer]:
         """A plain WebSocket as a client of a namespace (see ``Namespace.raw``)."""
-        scope = websocket.scope
-        if websocket.client_state is WebSocketState.CONNECTING:
-            await websocket.receive()
-        try:
-            session, member = await self._knock(namespace, scope, auth, dialect, enter)
-        except RealtimeError as error:
-            raise WebSocketException(CloseCode.POLICY, refusal or error.message) from None
-        wire = find("websocket").raw(scope, websocket.receive, websocket.send, session)
-        await wire.accept(SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None)
-        session.attach_wire(wire, free=True)
-        try:
-            yield Peer(session, member, self.socket_of(member), wire)
-        except BaseException:
-            session.close(CloseCode.SERVER_ERROR, "server error", Reason.SERVER)
-            raise
-        finally:
-            session.close(CloseCode.DONE, "", Reason.TRANSPORT_CLOSE)
-            await wire.finish()
+        return guests.raw(self, namespace, websocket, auth, dialect, enter, refusal)
 
-    async def stream(
+    def stream(
         self,
         namespace: str,
         request: HTTPConnection,
         auth: Any = None,
         dialect: Dialect | None = None,
         enter: Iterable[str] = (),
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-        session, _ = await self._knock(namespace, request.scope, auth, dialect, enter)
-        response: Response = find("sse")(session)
-        return response
+        return guests.stream(self, namespace, request, auth, dialect, enter)
 
-    async def _knock(
-        self, namespace: str, scope: Mapping[str, Any], auth: Any, dialect: Dialect | None, enter: Iterable[str]
-    ) -> tuple[RawSession, Member]:
-        """Origin, authorise step and join rule, before anything is accepted; what refuses is raised."""
-        self.check_origin(scope)
-        if not self.application.knows(namespace):
-            raise AccessError("Invalid namespace", code="unknown_namespace")
+    @property
+    def draining(self) -> bool:
+        """Nobody new is let in any more."""
+        return bool(self.eio.draining)
+
+    def knows(self, namespace: str) -> bool:
+        """May clients connect to this namespace?"""
+        return self.application.knows(namespace)
+
+    def new_session_id(self) -> str:
+        """For a connection of any kind; the bus is listened to from the first one on."""
         self._initialize()
-        session = RawSession(self.core, self.eio.generate_id(), dialect or self.raw_dialect, scope)
-        try:
-            member = await session.enter(self.core.new_sid(), namespace, auth)
-            for room in enter:
-                await self.socket_of(member).join(room)
-        except BaseException:
-            session.lost(Reason.SERVER)
-            raise
-        return session, member
+        return str(self.eio.generate_id())
 
     def check_origin(self, scope: Mapping[str, Any]) -> None:
         """The one Origin policy, for any route. Raises AccessError."""
@@ -360,25 +364,12 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         return member
 
 
-class _Answer:
-    """The callback of ``call``: the client's answer, or that none will come."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
-
-    def __call__(self, *args: Any) -> None:
-        self._loop.call_soon_threadsafe(self._set, args, None)
-
-    def abandoned(self) -> None:
-        self._loop.call_soon_threadsafe(self._set, (), ClientGone())
-
-    def _set(self, args: tuple[Any, ...], error: Exception | None) -> None:
-        if not self.future.done():
-            if error is None:
-                self.future.set_result(args)
-            else:
-                self.future.set_exception(error)
+def _dismiss(member: Member, reason: str) -> None:
+    if member.state is State.PENDING:
+        refusal = {"code": "refused", "message": "Connection refused by server"}
+        member.session.refuse(member, {"message": refusal["message"], "data": refusal})
+    elif member.state is State.JOINED:
+        member.session.dismiss(member.namespace, reason)
 
 
 def _codec(

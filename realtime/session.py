@@ -9,29 +9,26 @@ from anywhere; a membership ends once, and its disconnect hook runs once if its 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
+from realtime.asked import Asked, Callback
 from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
 from realtime.errors import CloseCode
+from realtime.inbox import Inbox, Job
 from realtime.metrics import Metrics
 from realtime.names import Reason
-from realtime.outbox import Bounds, Outbox
+from realtime.outbox import Bounds, Held, Outbox
 from realtime.ports import Wire
 from realtime.settings import Settings
 
-logger = logging.getLogger("realtime")
+_running_loop = asyncio._get_running_loop
 
-HELD_LIMIT = 1_000
-"""Frames that may wait for a client whose connect handler is still running (the backlog's own bound)."""
-CALLBACK_LIMIT = 1_000
-"""Acknowledgements one client may owe; the oldest is given up first."""
+UNHEARD = frozenset({Reason.SERVER, Reason.EXPIRED, Reason.REPLACED})
+"""Ends by our decision, after which nothing that the client had sent is handled any more."""
 
 
 class State(Enum):
@@ -46,8 +43,8 @@ class Member:
     """One client in one namespace: what a sid names."""
 
     __slots__ = (
-        "auth", "busy", "callbacks", "data", "expires_at", "held", "inbox", "last_ack", "namespace", "rooms_left",
-        "running", "session", "sid", "socket", "state", "user",
+        "asked", "auth", "data", "expires_at", "heard", "held", "namespace", "rooms_left", "running", "session", "sid",
+        "socket", "state", "user",
     )  # fmt: skip
 
     def __init__(self, sid: str, namespace: str, session: Session) -> None:
@@ -55,12 +52,11 @@ class Member:
         self.namespace = namespace
         self.session = session
         self.state = State.PENDING
-        self.held: list[Encoded] | None = None
-        self.inbox: deque[Job] | None = None
-        self.busy = False
+        self.heard = False
+        """May its events reach handlers? From accept on, until we end it."""
+        self.held: Held | None = None
         self.running = 0
-        self.callbacks: dict[int, Callable[..., Any]] | None = None
-        self.last_ack = 0
+        self.asked: Asked | None = None
         self.rooms_left: tuple[Hashable, ...] = ()
         self.expires_at: float | None = None
         self.auth: Any = None
@@ -68,34 +64,23 @@ class Member:
         self.data: dict[str, Any] = {}
         self.socket: Any = None
 
+    @property
+    def busy(self) -> bool:
+        """Is something being done for it: its connect step, an event, its disconnect hook?"""
+        return self.session.inbox.is_busy(self)
+
     def push(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> None:
-        """Send this to the client; before CONNECT has gone out it waits, for one who is gone it is nothing."""
+        """Send this, from any thread; before CONNECT has gone out it waits, for one who is gone it is nothing."""
         if self.state is State.JOINED:
             self.session.offer(encoded, volatile, key)
         elif self.state is State.PENDING and not volatile:
-            held = self.held
-            if held is None:
-                held = self.held = []
-            if len(held) < HELD_LIMIT:
-                held.append(encoded)
-            else:
-                self.session.core.metrics.drops.add("held")
+            self.session.hold_back(self, encoded)
 
-    def expect(self, callback: Callable[..., Any]) -> int:
+    def expect(self, callback: Callback) -> int:
         """The id under which the client's acknowledgement will be handed to ``callback``."""
-        callbacks = self.callbacks
-        if callbacks is None:
-            callbacks = self.callbacks = {}
-        if len(callbacks) >= CALLBACK_LIMIT:
-            callbacks.pop(next(iter(callbacks)))
-            self.session.core.metrics.drops.add("callback")
-        self.last_ack += 1
-        callbacks[self.last_ack] = callback
-        return self.last_ack
-
-
-Job = tuple[str, Any, Any]
-"""``("connect", auth, None)``, ``("event", data, ack id)`` or ``("end", reason, None)``."""
+        if self.asked is None:
+            self.asked = Asked(self.session.core.metrics.drops.add)
+        return self.asked.expect(callback)
 
 
 class Application(Protocol):
@@ -144,19 +129,16 @@ class Core:
     new_sid: Callable[[], str]
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     sessions: dict[str, Session] = field(default_factory=dict)
-    _deadlines: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = field(default_factory=WeakKeyDictionary)
+    _deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = field(default_factory=dict)
 
     def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
+        """The clock of this loop; those of loops that are closed are let go."""
         found = self._deadlines.get(loop)
         if found is None:
+            for old in [each for each in list(self._deadlines) if each.is_closed()]:
+                self._deadlines.pop(old, None)
             found = self._deadlines[loop] = Deadlines(loop)
         return found
-
-    def start(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-        """Run this; the reference kept here is what keeps a task alive."""
-        task = loop.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
 
 class Session:
@@ -172,12 +154,11 @@ class Session:
         self.environ: dict[str, Any] | None = None
         self.loop = asyncio.get_running_loop()
         self.outbox = Outbox(core.bounds, core.metrics.drops.add)
+        self.inbox: Inbox[Member] = Inbox(self, core.settings.inbox_limit_events)
         self.wire: Wire | None = None
         self.members: dict[str, Member] = {}
         self.closed = False
         self.alarm: Alarm | None = None
-        self._waiting_events = 0
-        self._paused = False
         core.sessions[id] = self
 
     # --- outbound
@@ -189,6 +170,17 @@ class Session:
                 self.close(CloseCode.TOO_SLOW, "too slow to read", Reason.SLOW)
         else:
             self._elsewhere(self.offer, encoded, volatile, key)
+
+    def hold_back(self, member: Member, encoded: Encoded) -> None:
+        """Keep this until the application has let the member in; what is over the bounds of a backlog is dropped."""
+        if self.loop is not _running_loop():
+            self._elsewhere(self.hold_back, member, encoded)
+        elif member.state is not State.PENDING:
+            member.push(encoded)  # it was let in, or is gone, while this was on its way here
+        else:
+            if member.held is None:
+                member.held = Held(self.core.bounds, self.core.metrics.drops.add)
+            member.held.keep(encoded)
 
     def _elsewhere(self, call: Callable[..., object], *args: Any) -> None:
         try:
@@ -215,24 +207,32 @@ class Session:
         """The client is gone: every membership ends, nothing more is sent."""
         if not self.closed:
             self._end(reason)
+            self._drop_backlog()
 
     # --- the end
 
     def close(self, code: int, text: str, reason: str) -> None:
-        """We end it: every membership ends, the wire says good-bye with this code. From any thread; repeats do nothing."""
+        """We end it: every membership ends, and the wire says good-bye with this code after what still waits, unless
+        the client is too slow to read that. From any thread; repeats do nothing."""
         if self.loop is not _running_loop():
             self._elsewhere(self.close, code, text, reason)
             return
         if self.closed:
             return
-        wire = self.wire
-        self._farewell(code)
+        last_words = self._last_words(code)
         self._end(reason)
-        if wire is not None:
-            wire.close(code, text)
+        if code == CloseCode.TOO_SLOW:
+            self.outbox.clear()
+        for encoded in last_words:
+            if not self.outbox.offer(encoded):
+                self.outbox.clear()
+                self.outbox.offer(encoded)
+        if self.wire is not None:
+            self.wire.close(code, text)
 
-    def _farewell(self, code: int) -> None:
-        """Last frames before the close, in the protocol of the wire."""
+    def _last_words(self, code: int) -> Sequence[Encoded]:
+        """Frames before the close."""
+        return ()
 
     def _end(self, reason: str) -> None:
         self.closed = True
@@ -242,6 +242,8 @@ class Session:
             self.core.metrics.connections.add(self.wire.name, amount=-1)
         for member in list(self.members.values()):
             self.leave(member, reason)
+
+    def _drop_backlog(self) -> None:
         self.outbox.detach()
         self.outbox.clear()
 
@@ -250,8 +252,10 @@ class Session:
         if self.wire is not None:
             self.core.metrics.connections.add(self.wire.name, amount=-1)
         self.core.metrics.connections.add(wire.name)
-        self.wire = wire
         wire.link = self
+        self.wire = wire
+        if self.inbox.full:
+            wire.pause()
         self.outbox.attach(wire, free=free)
 
     # --- memberships
@@ -269,12 +273,13 @@ class Session:
         if member.state is not State.PENDING:
             return False
         member.state = State.JOINED
+        member.heard = True
         self.core.metrics.members.add(member.namespace)
         held, member.held = member.held, None
         greeting = self.dialect.connect(member.namespace, data) if data is not None else None
         if greeting is not None:
             self.offer(greeting)
-        for encoded in held or ():
+        for encoded in held.frames if held is not None else ():
             self.offer(encoded)
         return True
 
@@ -293,6 +298,8 @@ class Session:
         if was is State.GONE:
             return
         self._remove(member)
+        if reason in UNHEARD:
+            member.heard = False
         if was is State.JOINED:
             self.core.metrics.members.add(member.namespace, amount=-1)
             self.core.metrics.disconnects.add(member.namespace, reason)
@@ -306,25 +313,12 @@ class Session:
         self.core.hub.detach(member)
         if self.members.get(member.namespace) is member:
             del self.members[member.namespace]
-        callbacks, member.callbacks = member.callbacks, None
-        for callback in (callbacks or {}).values():
-            abandoned = getattr(callback, "abandoned", None)
-            if abandoned is not None:
-                abandoned()
+        if member.asked is not None:
+            member.asked.abandon()
 
     def acknowledged(self, member: Member, id: int, args: Sequence[Any]) -> bool:
         """The client answered one of our events; False for an answer that nobody waits for."""
-        callback = (member.callbacks or {}).pop(id, None)
-        if callback is None:
-            return False
-        try:
-            result = callback(*args)
-        except Exception:
-            logger.exception("an acknowledgement callback failed", extra={"namespace": member.namespace})
-            return True
-        if isinstance(result, Awaitable):
-            self.core.start(self.loop, _finish(result))
-        return True
+        return member.asked is not None and member.asked.answer(id, args, self.start)
 
     def fail(self, namespace: str, id: int | None, error: Mapping[str, Any]) -> None:
         """The error object of the contract: as the acknowledgement, or as event ``error`` when none was asked for."""
@@ -334,65 +328,47 @@ class Session:
         if encoded is not None:
             self.offer(encoded)
 
-    # --- the inbox
+    # --- the port Host, for the inbox
 
     def enqueue(self, member: Member, job: Job) -> None:
         """This is to be done for the client, after what came before it."""
-        if member.busy:
-            if member.inbox is None:
-                member.inbox = deque()
-            member.inbox.append(job)
-            self._waiting_events += 1
-            if self._waiting_events >= self.core.settings.inbox_limit_events and not self._paused and self.wire:
-                self._paused = True
-                self.wire.pause()
-        else:
-            member.busy = True
-            self.core.start(self.loop, self._work(member, job))
+        self.inbox.put(member, job)
 
-    async def _work(self, member: Member, job: Job | None) -> None:
-        """Lives while there is something to do for this membership, and no longer."""
-        while job is not None:
-            await self._do(member, job)
-            job = self._next_job(member)
-        member.busy = False
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this; the reference kept here is what keeps a task alive."""
+        task = self.loop.create_task(work)
+        self.core.tasks.add(task)
+        task.add_done_callback(self.core.tasks.discard)
 
-    def _next_job(self, member: Member) -> Job | None:
-        if not member.inbox:
-            member.inbox = None
-            return None
-        job = member.inbox.popleft()
-        self._waiting_events -= 1
-        if self._paused and self._waiting_events <= self.core.settings.inbox_limit_events // 2:
-            self._paused = False
-            if self.wire is not None:
-                self.wire.resume()
-        return job
+    def stop_reading(self) -> None:
+        if self.wire is not None:
+            self.wire.pause()
 
-    async def _do(self, member: Member, job: Job) -> None:
+    def read_on(self) -> None:
+        if self.wire is not None:
+            self.wire.resume()
+
+    async def perform(self, member: Member, job: Job) -> None:
         kind, first, second = job
         application = self.core.application
-        if kind == "event":
-            if member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
-                member.running += 1
-                self.core.start(self.loop, self._beside(member, first, second))
-            else:
-                await application.event(member, first, second)
-        elif kind == "connect":
+        if kind == "connect":
             await application.connect(member, first)
-        else:
+        elif kind == "end":
             await application.ended(member, first)
             self.core.hub.forget(member)
+        elif not member.heard:
+            self.core.metrics.drops.add("after_disconnect")
+        elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
+            member.running += 1
+            self.start(self._beside(member, first, second))
+        else:
+            await application.event(member, first, second)
 
     async def _beside(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
         try:
             await self.core.application.event(member, data, ack)
         finally:
             member.running -= 1
-
-    @property
-    def reading_paused(self) -> bool:
-        return self._paused
 
     def dismiss(self, namespace: str, reason: str) -> None:
         """We end one membership, in the protocol of the wire."""
@@ -420,14 +396,3 @@ class Session:
         when = None if self.closed else self.next_expiry()
         if when is not None:
             self.wake_at(when)
-
-
-async def _finish(result: Awaitable[Any]) -> None:
-    try:
-        await result
-    except Exception:
-        logger.exception("an acknowledgement callback failed")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    return asyncio._get_running_loop()

@@ -11,23 +11,21 @@ from urllib.parse import urlsplit
 import socketio as _stock
 from socketio import *  # noqa: F403 - the point of this module is to have every name of it
 
+from realtime.errors import UsageError
 from realtime.metrics import Metrics
 from realtime.plug import find
+from realtime.ports import Bus
 from realtime.roster import BusManager
 from realtime.roster import LocalManager as AsyncManager
-from realtime.server import Server
-
-
-class AsyncServer(Server):
-    """Our server under python-socketio's name: always for ASGI, its wires in place."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.eio.wires = {"websocket": find("websocket")(), "polling": find("polling")()}
+from realtime.server import Server as AsyncServer
 
 
 class AsyncRedisManager(BusManager):
-    """As python-socketio's, with reconnecting connections of our own."""
+    """As python-socketio's, with reconnecting connections of our own; nothing connects before it is used.
+
+    Raises UsageError for a URL that cannot be read, and for ``redis_options``: the URL says them all
+    (``rediss://user:password@host:6379/0``).
+    """
 
     def __init__(
         self,
@@ -38,14 +36,28 @@ class AsyncRedisManager(BusManager):
         json: Any = None,
         redis_options: dict[str, Any] | None = None,
     ) -> None:
+        if redis_options:
+            raise UsageError(f"redis_options are not taken ({', '.join(redis_options)}): write them into the URL")
         metrics = Metrics()
-        super().__init__(find(urlsplit(url).scheme)(url, channel, metrics), metrics, channel)
+        super().__init__(_open(url, channel, metrics), metrics, channel)
+        self._url = url
         self.write_only = write_only
         self.logger = logger
         if json is not None:
             self.json = json
 
+    def set_server(self, server: AsyncServer) -> None:
+        """Belong to this server, and count into its numbers."""
+        super().set_server(server)
+        self.metrics = server.metrics
+        self.bus = _open(self._url, self.channel, server.metrics)
+
+
+def _open(url: str, channel: str, metrics: Metrics) -> Bus:
+    bus: Bus = find(urlsplit(url).scheme)(url, channel, metrics)
+    return bus
+
 
 ASGIApp = _stock.ASGIApp
 __version__ = getattr(_stock, "__version__", "")
-__all__ = [*_stock.__all__, "AsyncRedisManager"]
+__all__ = [*_stock.__all__, "AsyncManager", "AsyncRedisManager", "AsyncServer"]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import secrets
 import threading
 from asyncio import Task
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -23,8 +22,6 @@ from adapters.redis.publisher import Publisher
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
 from realtime.ports import NameHolders
-
-logger = logging.getLogger("realtime.names")
 
 RENEWALS: Final = 3
 """In one time to live: two may fail before a name is lost."""
@@ -91,7 +88,7 @@ class RedisNameHolders:
             if name in self._announced:
                 return
             asked = self._submit(lambda: self._announce([name]))
-        await asyncio.wrap_future(asked)
+        await asyncio.shield(asyncio.wrap_future(asked))
 
     async def release(self, name: str) -> None:
         """As the port says; one too many does nothing."""
@@ -99,13 +96,13 @@ class RedisNameHolders:
             if self._counts[name] > 1:
                 self._counts[name] -= 1
                 return
-            known = self._counts.pop(name) > 0
+            known = self._counts.pop(name, 0) > 0
             self._announced.discard(name)
             if not known or self._closed:
                 return
-            asked = self._submit(lambda: self._withdraw([name]))
+            asked = self._submit(lambda: self._withdraw(name))
         with suppress(OutsideError):
-            await asyncio.wrap_future(asked)
+            await asyncio.shield(asyncio.wrap_future(asked))
 
     async def held(self, name: str) -> bool:
         """Answers, or raises OutsideError, within about a second. What this node holds it knows without Redis."""
@@ -147,7 +144,6 @@ class RedisNameHolders:
             thread.join(CLOSE_SECONDS + 0.5)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
         self._publisher = Publisher(self._address, self._metrics)
         self._renewal = loop.create_task(self._renew())
         try:
@@ -161,9 +157,8 @@ class RedisNameHolders:
     async def _main(self) -> None:
         with suppress(asyncio.CancelledError):
             await self._renewal
-        with suppress(OutsideError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._withdraw(self._counts)
+        with suppress(TimeoutError):
+            await self._leave()
         await self._publisher.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         if rest:
@@ -174,35 +169,37 @@ class RedisNameHolders:
 
     async def _renew(self) -> None:
         """Say again what we hold: in time, and soon after something went wrong."""
-        pause = self._ttl / RENEWALS
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(self._ttl / RENEWALS):
                     await self._doubt.wait()
+                    await asyncio.sleep(RETRY_SECONDS)
             self._doubt.clear()
             with self._gate:
                 names = list(self._counts)
-            try:
+            with suppress(OutsideError):  # which leaves a doubt
                 await self._announce(names)
-            except OutsideError:
-                self._doubt.clear()
-                pause = RETRY_SECONDS
-            else:
-                pause = self._ttl / RENEWALS
 
     async def _announce(self, names: Sequence[str]) -> None:
         """Raises OutsideError."""
         ttl = str(int(self._ttl * 1000)).encode()
         for start in range(0, len(names), BATCH):
-            batch = names[start : start + BATCH]
+            with self._gate:  # what was released meanwhile must not come back after its ZREM
+                batch = [name for name in names[start : start + BATCH] if self._counts[name]]
+            if not batch:
+                continue
             keys = [self._key_of(name) for name in batch]
             await self._ask(b"EVAL", HOLD, str(len(keys)).encode(), *keys, self._node, ttl)
             with self._gate:
-                self._announced.update(name for name in batch if self._counts.get(name))
+                self._announced.update(name for name in batch if self._counts[name])
 
-    async def _withdraw(self, names: Iterable[str]) -> None:
+    async def _withdraw(self, name: str) -> None:
         """Raises OutsideError; what was not withdrawn expires."""
-        await asyncio.gather(*(self._ask(b"ZREM", self._key_of(name), self._node) for name in list(names)))
+        await self._ask(b"ZREM", self._key_of(name), self._node)
+
+    async def _leave(self) -> None:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await asyncio.gather(*map(self._withdraw, list(self._counts)), return_exceptions=True)
 
     async def _ask(self, *command: bytes) -> Any:
         try:

@@ -107,7 +107,7 @@ async def socket_io(
         yield found
     finally:
         await within(found.client.disconnect())
-        await within(found.client.wait())
+        await within(found.client.eio.wait())
 
 
 @asynccontextmanager

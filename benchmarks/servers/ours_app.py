@@ -1,0 +1,68 @@
+"""Our server under test, typed: the whole application that comes with the package, and the benchmark's events beside.
+
+Everything is on: payloads are validated, events of one client run in order, limits are checked, metrics are counted.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from namespaces.app import create_app
+from realtime import Namespace, Socket, event
+
+
+class Rooms(BaseModel):
+    rooms: list[str]
+
+
+class Publication(BaseModel):
+    room: str
+    texts: list[str]
+
+
+class Spread(BaseModel):
+    prefix: str
+    rooms: int
+    text: str
+
+
+class Bench(Namespace):
+    """The events of benchmarks/README.md."""
+
+    path: ClassVar[str] = "/"
+
+    @event
+    async def join(self, socket: Socket, data: Rooms) -> int:
+        for room in data.rooms:
+            await socket.join(room)
+        return len(data.rooms)
+
+    @event
+    async def publish(self, data: Publication) -> None:
+        for text in data.texts:
+            await self.emit("msg", text, to=data.room)
+
+    @event
+    async def spread(self, data: Spread) -> None:
+        for number in range(data.rooms):
+            await self.emit("msg", data.text, to=f"{data.prefix}{number}")
+
+    @event
+    async def echo(self, text: str) -> str:
+        return text
+
+    @event
+    async def count(self) -> int:
+        return sum(1 for _ in server.manager.get_participants("/", None))
+
+    @event
+    async def collect(self) -> None:
+        gc.collect()
+
+
+app = create_app()
+server = app.state.realtime.server
+server.include(Bench())

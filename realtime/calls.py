@@ -1,0 +1,53 @@
+"""Waiting for one client's acknowledgement: its answer, or at once that none will come."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from socketio.exceptions import TimeoutError as StockTimeout
+
+
+class ClientGone(StockTimeout):  # type: ignore[misc]
+    """The client left before it answered; python-socketio's TimeoutError, only at once."""
+
+
+class Answer:
+    """The callback of a call. It may be called from any thread, and its loop may be closed by then."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
+
+    def __call__(self, *args: Any) -> None:
+        """The client answered this."""
+        self._say(args, None)
+
+    def abandoned(self) -> None:
+        """The client is gone."""
+        self._say((), ClientGone())
+
+    async def wait(self, timeout: float | None) -> Any:
+        """As python-socketio answers: nothing is None, one argument is itself, several are a tuple.
+
+        Raises ClientGone or, after ``timeout`` seconds, python-socketio's TimeoutError.
+        """
+        try:
+            args = await asyncio.wait_for(self._future, timeout)
+        except TimeoutError:
+            raise StockTimeout from None
+        return args[0] if len(args) == 1 else args or None
+
+    def _say(self, args: tuple[Any, ...], error: Exception | None) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._set, args, error)
+
+    def _set(self, args: tuple[Any, ...], error: Exception | None) -> None:
+        if self._future.done():
+            return
+        if error is None:
+            self._future.set_result(args)
+        else:
+            self._future.set_exception(error)
+            self._future.exception()  # looked at: perhaps nobody waits any more

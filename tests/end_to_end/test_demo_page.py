@@ -1,0 +1,84 @@
+"""The demo page in a real Chromium, against `realtime serve`: see demo_page.mjs for what a person does there."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.browser import browser
+from tests.end_to_end.clients import chatter, publish
+from tests.javascript import Node
+from tests.serving import ROOT, SECRET, ServerProcess
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+SCRIPT = Path(__file__).with_name("demo_page.mjs").read_text()
+IMAGES = ROOT / "examples" / "images"
+
+
+def issued_token() -> str:
+    command = [sys.executable, "-m", "realtime", "token", "--user", "alice", "--scope", "room:join:*"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"REALTIME_JWT_SECRET": SECRET}, capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.asyncio
+async def test_everything_on_the_page_works(node: Node, chromium: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        async with browser(node, chromium, SCRIPT, server.url, str(tmp_path)) as person:
+            await person.until("connected")
+            await person.answer()
+            await person.until("others")
+            async with chatter(server.url, "carol", "tea") as carol:
+                await carol.emit("typing", {"room": "tea", "typing": True})
+                await person.answer()
+                await person.until("typing-seen")
+                await carol.ask(
+                    "message", {"room": "tea", "text": "Hello from python-socketio, third wire in this room."}
+                )
+                await person.answer()
+                await carol.until("typing", username="alice", typing=True)
+                await person.until("typed")
+                await person.answer()
+                await person.until("publish")
+                answer = await publish(
+                    server.url, "orders", "Order 1041 received", message="Two notebooks, one pencil."
+                )
+                assert answer["sent"] == 1
+                await person.answer()
+                await person.until("token")
+                await person.answer(await asyncio.to_thread(issued_token))
+                await person.until("markup")
+                await publish(server.url, "orders", '<b id="made">Order</b>')
+                await person.answer()
+                await person.until("stop-server")
+            await asyncio.to_thread(server.stop)
+            await person.answer()
+            await person.until("start-server")
+            await asyncio.to_thread(server.start)
+            await person.answer()
+            await person.until("end")
+    for name, width in (("demo.png", 1280), ("demo-phone.png", 390)):
+        assert width_of(tmp_path / name) == width
+
+
+@pytest.mark.parametrize(("name", "width"), [("demo.png", 1280), ("demo-phone.png", 390)])
+def test_the_pictures_in_the_repository_are_of_that_page(name: str, width: int) -> None:
+    picture = IMAGES / name
+    assert width_of(picture) == width
+    assert picture.stat().st_size < 250_000
+
+
+def width_of(picture: Path) -> int:
+    """PNG keeps it in bytes 16 to 19 (RFC 2083 section 11.2.1)."""
+    head = picture.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    width: int = struct.unpack(">I", head[16:20])[0]
+    return width

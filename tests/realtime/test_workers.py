@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+
+import pytest
+
+from realtime.workers import SPARE, TURN, Workers
+
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+def workers() -> Workers:
+    return Workers(asyncio.get_running_loop())
+
+
+@pytest.mark.asyncio
+async def test_jobs_that_do_not_wait_share_one_task_and_run_in_order() -> None:
+    pool, ran = workers(), []
+
+    async def job(number: int) -> None:
+        ran.append((number, asyncio.current_task()))
+
+    for number in range(3 * TURN):
+        pool.submit(job(number))
+    assert await pool.settle(5)
+    assert [number for number, _ in ran] == list(range(3 * TURN))
+    assert len({task for _, task in ran}) <= 2  # one, and the one that takes over where the loop gets its turn
+    assert len(pool) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_waits_does_not_hold_up_the_next_and_keeps_its_task() -> None:
+    pool, gate, started, tasks = workers(), asyncio.Event(), [], []
+
+    async def waiting(number: int) -> None:
+        before = asyncio.current_task()
+        started.append(number)
+        await gate.wait()
+        tasks.append((before, asyncio.current_task()))
+
+    for number in range(5):
+        pool.submit(waiting(number))
+    assert not await pool.settle(0.05)
+    assert started == [0, 1, 2, 3, 4]
+    gate.set()
+    assert await pool.settle(5)
+    assert len(tasks) == 5
+    assert all(before is after for before, after in tasks)
+    assert len({before for before, _ in tasks}) == 5
+
+
+@pytest.mark.asyncio
+async def test_context_variables_do_not_reach_the_next_job() -> None:
+    pool, seen = workers(), []
+
+    async def job(value: str) -> None:
+        seen.append(colour.get())
+        colour.set(value)
+
+    for value in ("red", "green", "blue"):
+        pool.submit(job(value))
+    assert await pool.settle(5)
+    assert seen == ["none", "none", "none"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_raises_is_logged_and_the_next_one_runs(caplog: pytest.LogCaptureFixture) -> None:
+    pool, ran = workers(), []
+
+    async def bad() -> None:
+        raise RuntimeError("of the job")
+
+    async def good() -> None:
+        ran.append(True)
+
+    pool.submit(bad())
+    pool.submit(good())
+    assert await pool.settle(5)
+    assert ran == [True]
+    assert "a job failed" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_cancels_its_own_task_ends_alone() -> None:
+    pool, ran = workers(), []
+
+    async def suicidal() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    async def good() -> None:
+        ran.append(True)
+
+    pool.submit(suicidal())
+    pool.submit(good())
+    assert await pool.settle(5)
+    assert ran == [True]
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_the_spare_workers_stay() -> None:
+    pool, gate = workers(), asyncio.Event()
+
+    async def waiting() -> None:
+        await gate.wait()
+
+    for _ in range(3 * SPARE):
+        pool.submit(waiting())
+    assert not await pool.settle(0.05)
+    assert pool.tasks == 3 * SPARE
+    gate.set()
+    assert await pool.settle(5)
+    for _ in range(3):  # those that end need a turn to be noticed
+        await asyncio.sleep(0)
+    assert pool.tasks == SPARE
+
+
+@pytest.mark.asyncio
+async def test_settle_spares_the_callers_own_job() -> None:
+    pool, answers = workers(), []
+
+    async def job() -> None:
+        answers.append(await pool.settle(5, spared=1))
+
+    pool.submit(job())
+    assert await pool.settle(5)
+    assert answers == [True]
+
+
+def test_a_loop_that_ends_takes_its_workers_with_it() -> None:
+    async def main() -> None:
+        pool = workers()
+
+        async def waiting() -> None:
+            await asyncio.Event().wait()
+
+        async def done() -> None:
+            return None
+
+        pool.submit(done())
+        pool.submit(waiting())
+        assert not await pool.settle(0.05)
+
+        leftovers.append(pool)
+
+    leftovers: list[Workers] = []
+    asyncio.run(asyncio.wait_for(main(), 5))  # would hang, or warn of a task that was destroyed
+    assert leftovers[0].tasks == 0

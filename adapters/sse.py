@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from adapters.writing import Message, Writer
 from realtime.codecs import Encoded, text
+from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import Link, Receive, Send
 
@@ -63,15 +64,22 @@ class EventStream(Response):
     """The response that carries one client's events until it goes away or is closed."""
 
     def __init__(self, session: Any) -> None:
+        """``session`` is in its namespace and rooms already; it ends with this response, however that ends."""
         super().__init__(status_code=200)
         self._session = session
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-        first = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        await send({"type": "http.response.body", "body": first, "more_body": True})
-        wire = SseWire(self._session, send)
-        self._session.attach_wire(wire, free=True)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+            first = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            await self._tell(receive, SseWire(self._session, send))
+        finally:
+            self._session.lost(Reason.TRANSPORT_CLOSE)
+
+    async def _tell(self, receive: Receive, wire: SseWire) -> None:
+        if not self._session.attend(wire):
+            wire.close(CloseCode.GOING_AWAY, "")
         gone = asyncio.ensure_future(_disconnected(receive))
         done = asyncio.ensure_future(wire.done.wait())
         try:
@@ -79,9 +87,10 @@ class EventStream(Response):
                 await asyncio.wait((gone, done), timeout=KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 self._session.offer(COMMENT, True)
         finally:
+            if gone.done():
+                self._session.lost(Reason.TRANSPORT_CLOSE)
             gone.cancel()
             done.cancel()
-            self._session.lost(Reason.TRANSPORT_CLOSE)
             await wire.finish()
 
 

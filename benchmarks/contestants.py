@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.process import ROOT
+
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 NPM_SECONDS: Final = 120.0
 OLDEST_NODE: Final = 20
@@ -61,8 +63,10 @@ def _serve(app: str, wire: str) -> list[str]:
 
 @functools.cache
 def _has_wire_option() -> bool:
-    found = subprocess.run([sys.executable, "-m", "realtime", "serve", "--help"], capture_output=True, text=True)
-    return "--wire" in found.stdout
+    command = [sys.executable, "-m", "realtime", "serve", "--help"]
+    # Wide, or the name of the option may be cut.
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return "--wire" in subprocess.run(command, capture_output=True, text=True, env=env).stdout
 
 
 def _on_uvicorn(app: str) -> list[str]:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -30,6 +30,7 @@ from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
 from realtime.plug import find
+from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
 from realtime.settings import Settings
@@ -37,6 +38,7 @@ from realtime.settings import Settings
 logger = logging.getLogger("realtime")
 
 Check = Callable[[], Awaitable[None]]
+Included = TypeVar("Included", bound=Namespace)
 CLIENT_FILE: Final = Path(__file__).parent / "static" / "socket.io.esm.min.js"
 PUBLIC: Final = {"access-control-allow-origin": "*"}
 """A file that is the same for everybody; a page of another origin may import it as a module."""
@@ -71,7 +73,6 @@ class Realtime:
             raise UsageError("these settings are not safe in production: " + "; ".join(problems))
         self.server = server or _build_server(self.settings)
         self.server.overrides = app.dependency_overrides
-        self.server.eio.wires = {"websocket": find("websocket")(), "polling": find("polling")()}
         self.metrics: Metrics = self.server.metrics
         self.started = False
         self.draining = False
@@ -96,14 +97,18 @@ class Realtime:
         """A new namespace to register functions on: ``chat = Realtime(app).namespace("/chat")``."""
         return self.include(Namespace(path, dependencies=dependencies))
 
-    def include(self, namespace: Namespace) -> Any:
-        """Serve a namespace class: ``realtime.include(Chat())``. Answers the namespace."""
-        return self.server.include(namespace)
+    def include(self, namespace: Included) -> Included:
+        """Serve a namespace class: ``realtime.include(Chat())``. Answers the namespace.
+
+        Raises UsageError when its name is taken.
+        """
+        self.server.include(namespace)
+        return namespace
 
     # --- operations
 
     def check(self, name: str, ping: Check) -> None:
-        """Something outside that must answer (raise nothing) for this instance to be ready."""
+        """Something outside that must answer for this instance to be ready: within a second, raising nothing."""
         self._checks[name] = ping
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
@@ -118,12 +123,17 @@ class Realtime:
         for name, ping in self._checks.items():
             try:
                 await asyncio.wait_for(ping(), READY_SECONDS)
-            except (OutsideError, asyncio.TimeoutError):
+            except Exception as error:
+                if not isinstance(error, OutsideError | TimeoutError):
+                    logger.exception("the readiness check of %s failed", name)
                 found[name] = "does not answer"
         return found
 
     async def drain(self) -> None:
-        """Not ready any more; every client is told to come back after a spread delay; handlers finish."""
+        """Not ready any more; every client is told to come back after a spread delay; handlers finish.
+
+        Repeats return at once.
+        """
         if self.draining:
             return
         self.draining = self.server.eio.draining = True
@@ -158,6 +168,7 @@ class Realtime:
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         self.draining = self.server.eio.draining = False
+        hide_queries()
         lag = asyncio.create_task(watch_lag(self.metrics))
         restore = self._drain_on_signal()
         self.server._initialize()

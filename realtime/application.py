@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 from realtime.classic import Classic, Refused
@@ -136,29 +136,39 @@ class Application:
 
     # --- events
 
-    async def event(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
+    def event(self, member: Member, data: Sequence[Any], ack: int | None) -> Coroutine[Any, Any, None]:
         """Handle and acknowledge; whatever goes wrong becomes the error object. Never raises an Exception."""
-        namespace = member.namespace
-        typed = self.typed.get(namespace)
+        typed = self.typed.get(member.namespace)
+        if typed is None:
+            return self._classic_event(member, data, ack)
+        return self._typed_event(typed, member, data, ack)
+
+    async def _typed_event(self, typed: Namespace, member: Member, data: Sequence[Any], ack: int | None) -> None:
         name = data[0]
-        registered = name in typed.events if typed is not None else self.classic.handles(namespace, name)
-        labels = (self.label(namespace), name if registered else "other")
-        self._host.metrics.events_in.add(*labels)
         try:
-            if typed is not None:
-                answer = [await typed.handle(self._host.socket_of(member), data, labels)]
-            else:
-                value = await self.classic.event(namespace, member.sid, data)
-                if value is self._host.not_handled:
-                    return
-                answer = list(value) if isinstance(value, tuple) else [] if value is None else [value]
-            self._acknowledge(member, ack, answer)
+            handler = typed.find(name)
+            handler.received.count += 1
+            value = await handler.handle(member.socket or self._host.socket_of(member), data)
+            if ack is not None:
+                self._acknowledge(member, ack, (value,))
         except Exception as error:
-            member.session.fail(namespace, ack, self._explain(error, member, labels[1]))
+            label = name if name in typed.events else "other"
+            member.session.fail(member.namespace, ack, self._explain(error, member, label))
+
+    async def _classic_event(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
+        namespace, name = member.namespace, data[0]
+        label = name if self.classic.handles(namespace, name) else "other"
+        self._host.metrics.events_in.add(self.label(namespace), label)
+        try:
+            value = await self.classic.event(namespace, member.sid, data)
+            if ack is not None and value is not self._host.not_handled:
+                self._acknowledge(member, ack, value if isinstance(value, tuple) else () if value is None else (value,))
+        except Exception as error:
+            member.session.fail(namespace, ack, self._explain(error, member, label))
 
     @staticmethod
-    def _acknowledge(member: Member, ack: int | None, answer: list[Any]) -> None:
-        if ack is not None and member.state is State.JOINED:
+    def _acknowledge(member: Member, ack: int, answer: Sequence[Any]) -> None:
+        if member.state is State.JOINED:
             encoded = member.session.dialect.ack(member.namespace, ack, answer)
             if encoded is not None:
                 member.session.offer(encoded)
@@ -215,11 +225,7 @@ class Application:
 
     async def rest(self, seconds: float) -> None:
         """Wait until handlers have finished, this long at the most; only those of this loop."""
-        loop = asyncio.get_running_loop()
-        me = asyncio.current_task()
-        tasks = [task for task in self._host.core.tasks if task.get_loop() is loop and task is not me]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        await self._host.core.workers(asyncio.get_running_loop()).settle(seconds)
 
     def _give_back(self, member: Member) -> None:
         user = self._counted.pop(member.sid, None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
 import time
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 import uvicorn
 from pydantic import SecretStr, ValidationError
+from uvicorn.importer import ImportFromStringError, import_from_string
 
 from realtime.errors import UsageError
 from realtime.identity import Tokens
@@ -20,10 +23,13 @@ from realtime.settings import Settings
 
 DEFAULT_APP: Final = "namespaces.app:app"
 GRACEFUL_SECONDS: Final = 3
-
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted (uvicorn's own number): a fleet that comes back does so at once."""
 
 
 class Wire(StrEnum):
+    """What carries WebSockets."""
+
     FAST = "fast"
     PORTABLE = "portable"
 
@@ -58,46 +64,69 @@ def serve(
         if value is not None:
             os.environ[name] = value
     sys.path.insert(0, os.getcwd())
+    settings = _safe_settings()
     try:
-        settings = Settings()
         if app == DEFAULT_APP:
             check_neighbour("namespaces")
             check_neighbour("adapters")
         if settings.redis_url is not None:
             find(settings.redis_url.partition(":")[0])
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=LOGGING,
-            log_level=log_level,
-            access_log=False,
-            ws=WIRES[wire],
-            ws_max_size=settings.message_limit_bytes,
-            ws_per_message_deflate=False,
-            ws_ping_interval=settings.ping_interval_seconds,
-            ws_ping_timeout=settings.ping_timeout_seconds,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-            server_header=False,
-            proxy_headers=False,  # REALTIME_TRUSTED_PROXIES decides, in one place for every route
-        )
+        config = _configure(import_from_string(app), settings, wire, log_level)
         config.load()
-    except (UsageError, ValidationError) as error:
-        _stop(str(error))
-    typer.echo(f"realtime-rooms on http://{host}:{port}  (Ctrl-C to stop)", err=True)
+    except (UsageError, ImportFromStringError) as error:
+        _stop(f"{app}: {error}" if isinstance(error, ImportFromStringError) else str(error))
+    sockets = _listen(host, port)
+    typer.echo(f"realtime-rooms on http://{_shown(host)}:{sockets[0].getsockname()[1]}  (Ctrl-C to stop)", err=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ended)  # uvicorn raises its signal again once it has stopped: that end was a good one
     server = uvicorn.Server(config)
-    server.run()
+    server.run(sockets)
     if not server.started:
         raise typer.Exit(3)
+
+
+def _configure(app: Any, settings: Settings, wire: Wire, log_level: str) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=LOGGING,
+        log_level=log_level,
+        access_log=False,
+        ws=WIRES[wire],
+        ws_max_size=settings.message_limit_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=settings.ping_interval_seconds,
+        ws_ping_timeout=settings.ping_timeout_seconds,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+        proxy_headers=False,  # REALTIME_TRUSTED_PROXIES decides, in one place for every route
+    )
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """On every address that the name stands for; with port 0 on one free port."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            place = (address[0], sockets[0].getsockname()[1] if sockets else port)
+            sockets.append(socket.create_server(place, family=family, backlog=BACKLOG))
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+        _stop(f"cannot listen on {_shown(host)}:{port}: {why}")
+    return sockets
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 @cli.command()
 def check() -> None:
     """Print the settings in effect, secrets hidden, and fail if they are unsafe."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        _stop(str(error))
+    settings = _settings()
     for name in Settings.model_fields:
         value = getattr(settings, name)
         shown = (
@@ -119,13 +148,34 @@ def token(
     scope: Annotated[list[str] | None, typer.Option(help="A scope to grant; may be repeated.")] = None,
 ) -> None:
     """Print a token signed with the configured secret, for trying things."""
+    settings = _settings()
     try:
-        typer.echo(Tokens.from_settings(Settings()).issue(user, time.time(), expires, scope or ()))
-    except (UsageError, ValidationError) as error:
+        typer.echo(Tokens.from_settings(settings).issue(user, time.time(), expires, scope or ()))
+    except UsageError as error:
         _stop(str(error))
 
 
-def _stop(sentence: str) -> None:
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = [f"REALTIME_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        _stop("; ".join(found))
+
+
+def _safe_settings() -> Settings:
+    settings = _settings()
+    problems = settings.problems()
+    if problems:
+        _stop("these settings are not safe in production: " + "; ".join(problems))
+    return settings
+
+
+def _ended(number: int, frame: object) -> None:
+    """Asked to stop, and stopped."""
+
+
+def _stop(sentence: str) -> NoReturn:
     typer.echo(f"realtime: {sentence}", err=True)
     raise typer.Exit(2)
 
@@ -134,7 +184,7 @@ LOGGING: Final = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"quiet": {"()": "realtime.redaction.NoQueries"}},
+    "filters": {"quiet": {"()": "realtime.redaction.Quiet"}},
     "handlers": {
         "out": {
             "class": "logging.StreamHandler",
@@ -153,4 +203,5 @@ LOGGING: Final = {
 
 
 def main() -> None:
+    """The console script."""
     cli()

@@ -20,11 +20,11 @@ Job = tuple[str, Any, Any]
 class Host(Protocol[Given]):
     """What an inbox asks of its session."""
 
-    async def perform(self, member: Given, job: Job) -> None:
-        """Must not raise."""
+    def perform(self, member: Given, job: Job) -> Coroutine[Any, Any, None] | None:
+        """What does this job, to be awaited; None when it is done or under way. Neither must raise."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this as a task."""
+        """Run this soon."""
 
     def stop_reading(self) -> None: ...
 
@@ -39,7 +39,7 @@ class Inbox(Generic[Member]):
     def __init__(self, host: Host[Member], limit: int) -> None:
         self._host = host
         self._limit = limit
-        self._lanes: dict[Member, deque[Job]] = {}
+        self._lanes: dict[Member, deque[Job] | None] = {}
         self._waiting = 0
         self.full = False
         """Does the wire not read on our account?"""
@@ -56,11 +56,14 @@ class Inbox(Generic[Member]):
 
     def put(self, member: Member, job: Job) -> None:
         """This is to be done for the client, after what came before it."""
-        lane = self._lanes.get(member)
-        if lane is None:
-            self._lanes[member] = deque()
+        lanes = self._lanes
+        if member not in lanes:
+            lanes[member] = None
             self._host.start(self._work(member, job))
             return
+        lane = lanes[member]
+        if lane is None:
+            lane = lanes[member] = deque()
         lane.append(job)
         self._waiting += 1
         if self._waiting >= self._limit and not self.full:
@@ -69,16 +72,19 @@ class Inbox(Generic[Member]):
 
     async def _work(self, member: Member, job: Job | None) -> None:
         """Lives while there is something to do for this membership, and no longer. Cancelled, it drops the rest."""
-        lane = self._lanes[member]
         try:
             while job is not None:
-                await self._host.perform(member, job)
-                job = self._next(lane)
+                doing = self._host.perform(member, job)
+                if doing is not None:
+                    await doing
+                job = self._next(member)
         finally:
-            del self._lanes[member]
-            self._done(len(lane))
+            lane = self._lanes.pop(member)
+            if lane:
+                self._done(len(lane))
 
-    def _next(self, lane: deque[Job]) -> Job | None:
+    def _next(self, member: Member) -> Job | None:
+        lane = self._lanes[member]
         if not lane:
             return None
         self._done(1)

@@ -17,6 +17,15 @@ SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 """Bucket bounds in seconds: a fan-out takes a fraction of a millisecond, a stuck handler seconds."""
 
 
+class Tally:
+    """One number of a counter, to be kept by whoever counts on a hot path: ``tally.count += 1``."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0.0
+
+
 class Counter:
     """A number that only grows, one for each combination of label values."""
 
@@ -24,13 +33,26 @@ class Counter:
 
     def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
         self.name, self.help, self.labels = name, help, labels
-        self.values: dict[Labels, float] = {} if labels else {(): 0}
+        self._tallies: dict[Labels, Tally] = {} if labels else {(): Tally()}
+
+    def bound(self, *labels: str) -> Tally:
+        """The tally of these label values; the same one each time."""
+        tally = self._tallies.get(labels)
+        if tally is None:
+            tally = self._tallies.setdefault(labels, Tally())
+        return tally
 
     def add(self, *labels: str, amount: float = 1) -> None:
-        self.values[labels] = self.values.get(labels, 0) + amount
+        self.bound(*labels).count += amount
 
     def value(self, *labels: str) -> float:
-        return self.values.get(labels, 0)
+        tally = self._tallies.get(labels)
+        return tally.count if tally is not None else 0
+
+    @property
+    def values(self) -> dict[Labels, float]:
+        """A copy."""
+        return {labels: tally.count for labels, tally in self._tallies.copy().items()}
 
 
 class Gauge:
@@ -53,23 +75,49 @@ class Gauge:
         return (self.read() if self.read else self.values).get(labels, 0)
 
 
+class Series:
+    """The observations of one combination of labels: ``[bucket counts…, over]`` and their sum in seconds."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum += seconds
+
+
 class Histogram:
-    """Observed seconds in buckets: for each combination of labels ``[bucket counts…, over]`` and a sum."""
+    """Observed seconds in buckets, for each combination of label values."""
 
     kind = "histogram"
 
     def __init__(self, name: str, help: str, labels: Labels = (), bounds: tuple[float, ...] = SECONDS) -> None:
         self.name, self.help, self.labels, self.bounds = name, help, labels, bounds
-        self.counts: dict[Labels, list[int]] = {}
-        self.sums: dict[Labels, float] = {}
+        self._series: dict[Labels, Series] = {}
+
+    def bound(self, *labels: str) -> Series:
+        """The series of these label values; the same one each time."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series.setdefault(labels, Series(self.bounds))
+        return series
 
     def observe(self, seconds: float, *labels: str) -> None:
-        counts = self.counts.get(labels)
-        if counts is None:
-            counts = self.counts[labels] = [0] * (len(self.bounds) + 1)
-            self.sums[labels] = 0.0
-        counts[bisect_left(self.bounds, seconds)] += 1
-        self.sums[labels] += seconds
+        self.bound(*labels).observe(seconds)
+
+    @property
+    def counts(self) -> dict[Labels, list[int]]:
+        """A copy."""
+        return {labels: list(series.counts) for labels, series in self._series.copy().items()}
+
+    @property
+    def sums(self) -> dict[Labels, float]:
+        """A copy."""
+        return {labels: series.sum for labels, series in self._series.copy().items()}
 
 
 class Metrics:

@@ -25,7 +25,7 @@ from realtime.codecs import Dialect
 from realtime.context import Socket
 from realtime.errors import LimitError, Refusal, UsageError
 from realtime.limits import SlidingWindow, parse_rate
-from realtime.metrics import Metrics
+from realtime.metrics import Metrics, Series, Tally
 from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT, Reason
 from realtime.peer import Peer
 from realtime.resolve import Call, Plan, compile_plan
@@ -73,14 +73,61 @@ def event(handler: Any = None, /, *, concurrent: bool = False, limit: str | None
     return mark
 
 
-@dataclass(frozen=True, slots=True)
-class EventHandler:
-    """A registered event: its compiled plan and its options; ``limit`` is (count, seconds)."""
+class SocketCall(Call):
+    """One event of a socket. What a plan may ask for is looked up only if it does."""
 
-    name: str
-    plan: Plan
-    concurrent: bool
-    limit: tuple[int, float] | None
+    __slots__ = ("_namespace", "_socket")
+
+    def __init__(self, args: Sequence[Any], socket: Socket, namespace: Namespace) -> None:
+        self.args = args
+        self._socket = socket
+        self._namespace = namespace
+
+    @property
+    def connection(self) -> HTTPConnection:  # type: ignore[override]
+        return self._socket.connection
+
+    @property
+    def injected(self) -> Mapping[type, Any]:  # type: ignore[override]
+        return {Socket: self._socket, Namespace: self._namespace}
+
+    @property
+    def overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:  # type: ignore[override]
+        return self._namespace.home.dependency_overrides
+
+    @property
+    def cache(self) -> dict[Any, Any]:  # type: ignore[override]
+        return self._socket.cache
+
+
+class EventHandler:
+    """A registered event: its compiled plan, its options (``limit`` is (count, seconds)), and its numbers once it is at
+    home in a server."""
+
+    def __init__(self, namespace: Namespace, name: str, plan: Plan, options: EventOptions) -> None:
+        self.name = name
+        self.plan = plan
+        self.concurrent = options.concurrent
+        self.limit = parse_rate(options.limit) if options.limit else None
+        self.received = Tally()
+        self._seconds = Series(())
+        self._namespace = namespace
+        self._run = plan.run
+
+    def count_in(self, metrics: Metrics) -> None:
+        """Label values come from what is registered, so each event has numbers of its own from the start."""
+        self.received = metrics.events_in.bound(self._namespace.name, self.name)
+        self._seconds = metrics.handler_seconds.bound(self._namespace.name, self.name)
+
+    async def handle(self, socket: Socket, data: Sequence[Any]) -> Any:
+        """Run the handler; answers its value, JSON-ready. Raises what the client is to be told."""
+        if self.limit is not None:
+            _check_rate(socket, self, socket.loop_time())
+        started = perf_counter()
+        try:
+            return await self._run(SocketCall(data[1:], socket, self._namespace))
+        finally:
+            self._seconds.observe(perf_counter() - started)
 
 
 class Home(Protocol):
@@ -175,8 +222,9 @@ class Namespace:
         if name in self.events:
             raise UsageError(f"the event {name!r} of {self.name} has a handler already")
         plan = self._compile(function, name, self._dependencies)
-        limit = parse_rate(options.limit) if options.limit else None
-        self.events[name] = EventHandler(name, plan, options.concurrent, limit)
+        self.events[name] = handler = EventHandler(self, name, plan, options)
+        if self._home is not None:
+            handler.count_in(self._home.metrics)
 
     def _add_hook(self, name: str, function: Callable[..., Any]) -> None:
         self._hooks[name] = self._compile(function, name, (), json_ready=False)
@@ -259,6 +307,8 @@ class Namespace:
         if self._home is not None and self._home is not home:
             raise UsageError(f"namespace {self.name} is included in another server already")
         self._home = home
+        for handler in self.events.values():
+            handler.count_in(home.metrics)
 
     def overlaps(self, data: Sequence[Any]) -> bool:
         """May this event run beside others of the same client?"""
@@ -287,18 +337,13 @@ class Namespace:
         if hook in self._hooks:
             await self._run_hook(hook, socket, (room,))
 
-    async def handle(self, socket: Socket, data: Sequence[Any], labels: tuple[str, str]) -> Any:
-        """Run the handler of one event; answers its value, JSON-ready. Raises what the client is to be told."""
-        handler = self.events.get(data[0])
+    def find(self, name: str) -> EventHandler:
+        """Raises Refusal for an event that has no handler."""
+        handler = self.events.get(name)
         if handler is None:
+            self.home.metrics.events_in.add(self.name, "other")
             raise Refusal("unknown_event", f"{self.name} has no such event")
-        if handler.limit is not None:
-            _check_rate(socket, handler, socket.loop_time())
-        started = perf_counter()
-        try:
-            return await handler.plan.run(self._call(socket, data[1:]))
-        finally:
-            self.home.metrics.handler_seconds.observe(perf_counter() - started, *labels)
+        return handler
 
     async def _run_hook(self, name: str, socket: Socket, args: tuple[Any, ...]) -> Any:
         """Hooks take as many of their arguments as they declare; no auth sent is no argument."""
@@ -306,16 +351,7 @@ class Namespace:
         given = args[: len(plan.arguments)]
         if name == "authorize" and given == (None,) and not plan.arguments[0].required:
             given = ()
-        return await plan.run(self._call(socket, given))
-
-    def _call(self, socket: Socket, args: Sequence[Any]) -> Call:
-        return Call(
-            args=args,
-            connection=socket.connection,
-            injected={Socket: socket, Namespace: self},
-            overrides=self.home.dependency_overrides,
-            cache=socket.cache,
-        )
+        return await plan.run(SocketCall(given, socket, self))
 
 
 def _check_rate(socket: Socket, handler: EventHandler, now: float) -> None:

@@ -1,9 +1,10 @@
-"""Pure: no I/O, no clock, no task. What logs and screens may show of URLs and paths."""
+"""What logs and screens may show of URLs and paths. No I/O, no clock, no task."""
 
 from __future__ import annotations
 
 import logging
 import re
+from typing import Final
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
 _QUERY = re.compile(r"\?[^\s\"']*")
@@ -20,18 +21,35 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-PER_CONNECTION = ("connection open", "connection closed", "connection rejected", '%s - "WebSocket')
+PER_CONNECTION: Final = ("connection open", "connection closed", "connection rejected", '%s - "WebSocket')
+SERVER_LOGS: Final = ("uvicorn.access", "uvicorn.error", "hypercorn.access", "hypercorn.error")
 
 
 class NoQueries(logging.Filter):
-    """Servers log a line or two for each WebSocket, with its whole path. Tokens travel in queries, and a line for
-    each of ten thousand connections tells nobody anything."""
+    """Servers log requests and WebSockets with their whole path, and tokens travel in queries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Takes the query out of every argument; lets every record pass."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_QUERY.sub("", arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+class Quiet(NoQueries):
+    """For a server of our own: nor does a line for each of ten thousand connections tell anybody anything."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for uvicorn's lines about single connections."""
         if not record.name.startswith("uvicorn"):
             return True
         if record.levelno <= logging.INFO and str(record.msg).startswith(PER_CONNECTION):
             return False
-        if isinstance(record.args, tuple):
-            record.args = tuple(_QUERY.sub("", arg) if isinstance(arg, str) else arg for arg in record.args)
-        return True
+        return super().filter(record)
+
+
+def hide_queries() -> None:
+    """Put NoQueries on the loggers of whatever server runs us. Repeats do nothing."""
+    for name in SERVER_LOGS:
+        found = logging.getLogger(name)
+        if not any(isinstance(each, NoQueries) for each in found.filters):
+            found.addFilter(NoQueries())

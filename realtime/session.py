@@ -24,6 +24,7 @@ from realtime.names import Reason
 from realtime.outbox import Bounds, Held, Outbox
 from realtime.ports import Wire
 from realtime.settings import Settings
+from realtime.workers import Workers
 
 _running_loop = asyncio._get_running_loop
 
@@ -94,10 +95,10 @@ class Application(Protocol):
     def limited(self, namespace: str) -> bool:
         """Does the limit of events per second hold here?"""
 
-    async def connect(self, member: Member, auth: Any) -> None:
+    def connect(self, member: Member, auth: Any) -> Coroutine[Any, Any, None]:
         """Authorise, answer CONNECT or CONNECT_ERROR, greet. Must not raise."""
 
-    async def event(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
+    def event(self, member: Member, data: Sequence[Any], ack: int | None) -> Coroutine[Any, Any, None]:
         """Handle and acknowledge. Must not raise."""
 
     async def ended(self, member: Member, reason: str) -> None:
@@ -127,9 +128,18 @@ class Core:
     application: Application
     bounds: Bounds
     new_sid: Callable[[], str]
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     sessions: dict[str, Session] = field(default_factory=dict)
     _deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = field(default_factory=dict)
+    _workers: dict[asyncio.AbstractEventLoop, Workers] = field(default_factory=dict)
+
+    def workers(self, loop: asyncio.AbstractEventLoop) -> Workers:
+        """Those who run the handlers on this loop; those of loops that are closed are let go."""
+        found = self._workers.get(loop)
+        if found is None:
+            for old in [each for each in list(self._workers) if each.is_closed()]:
+                self._workers.pop(old, None)
+            found = self._workers[loop] = Workers(loop)
+        return found
 
     def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         """The clock of this loop; those of loops that are closed are let go."""
@@ -153,6 +163,7 @@ class Session:
         self.scope = scope
         self.environ: dict[str, Any] | None = None
         self.loop = asyncio.get_running_loop()
+        self._workers = core.workers(self.loop)
         self.outbox = Outbox(core.bounds, core.metrics.drops.add)
         self.inbox: Inbox[Member] = Inbox(self, core.settings.inbox_limit_events)
         self.wire: Wire | None = None
@@ -335,10 +346,8 @@ class Session:
         self.inbox.put(member, job)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this; the reference kept here is what keeps a task alive."""
-        task = self.loop.create_task(work)
-        self.core.tasks.add(task)
-        task.add_done_callback(self.core.tasks.discard)
+        """Run this soon, in the order of starting."""
+        self._workers.submit(work)
 
     def stop_reading(self) -> None:
         if self.wire is not None:
@@ -348,21 +357,23 @@ class Session:
         if self.wire is not None:
             self.wire.resume()
 
-    async def perform(self, member: Member, job: Job) -> None:
+    def perform(self, member: Member, job: Job) -> Coroutine[Any, Any, None] | None:
         kind, first, second = job
         application = self.core.application
-        if kind == "connect":
-            await application.connect(member, first)
-        elif kind == "end":
-            await application.ended(member, first)
-            self.core.hub.forget(member)
-        elif not member.heard:
-            self.core.metrics.drops.add("after_disconnect")
-        elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
-            member.running += 1
-            self.start(self._beside(member, first, second))
-        else:
-            await application.event(member, first, second)
+        if kind == "event":
+            if not member.heard:
+                self.core.metrics.drops.add("after_disconnect")
+            elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
+                member.running += 1
+                self.start(self._beside(member, first, second))
+            else:
+                return application.event(member, first, second)
+            return None
+        return application.connect(member, first) if kind == "connect" else self._finish(member, first)
+
+    async def _finish(self, member: Member, reason: str) -> None:
+        await self.core.application.ended(member, reason)
+        self.core.hub.forget(member)
 
     async def _beside(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
         try:

@@ -57,19 +57,21 @@ Received = str | bytes | Close | Ping | Pong
 
 NO_CODE: Final = 1005
 FIN: Final = 0x80
-_KNOWN: Final = frozenset(Opcode)
-_TIDY_PARTS: Final = 256
-"""Fragments kept apart before they are joined: a million of one byte must not cost a million objects."""
+CONTROL_BYTES: Final = 125
+"""The longest payload of a control frame, and the longest length that fits the second byte."""
+_MASKED: Final = 0x80
 _PERMITTED: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
-"""Close codes below 3000 that a client may send (RFC 6455 section 7.4, and the IANA registry)."""
+"""Close codes below 3000 that may be sent (RFC 6455 section 7.4, and the IANA registry)."""
+_STARTS: Final = frozenset({0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A})
+"""First bytes: FIN or not with a data opcode, FIN with a control opcode, no reserved bit."""
+_CONTINUATION, _TEXT, _CLOSE, _PING = (int(code) for code in (Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE, Opcode.PING))
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 class FrameReader:
     """Bytes of one client in, messages out. Raises FrameError once; nothing may be fed after that."""
 
-    __slots__ = (
-        "_control", "_decoder", "_fin", "_limit", "_mask", "_opcode", "_parts", "_remaining", "_rest", "_size", "_type",
-    )  # fmt: skip
+    __slots__ = ("_control", "_decoder", "_fin", "_kept", "_limit", "_mask", "_opcode", "_remaining", "_rest", "_text")
 
     def __init__(self, limit: int) -> None:
         """``limit``: bytes of one message."""
@@ -80,15 +82,14 @@ class FrameReader:
         self._fin = True
         self._mask = b""
         self._control = b""
-        self._type: Opcode | None = None
-        self._parts: list[str] | list[bytes] = []
-        self._size = 0
+        self._text: bool | None = None
+        self._kept: bytearray | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
 
     @property
     def idle(self) -> bool:
         """Between two messages, with nothing left over: the next frame may be read without us."""
-        return self._type is None and not self._rest and self._remaining is None
+        return self._text is None and not self._rest and self._remaining is None
 
     def feed(self, data: bytes) -> Iterator[Received]:
         """What these bytes complete, in order. The iterator is to be used up."""
@@ -102,7 +103,7 @@ class FrameReader:
                     self._rest = data[at:]
                     return
                 at += size
-            taken = data[at : at + self._remaining] if self._remaining else b""
+            taken = data[at : at + self._remaining]
             at += len(taken)
             self._remaining -= len(taken)
             found = self._payload(taken)
@@ -122,98 +123,92 @@ class FrameReader:
         first, second = data[at], data[at + 1]
         self._check_start(first, second)
         length = second & 0x7F
-        extra = 0 if length < 126 else 2 if length == 126 else 8
+        extra = 0 if length <= CONTROL_BYTES else 2 if length == 126 else 8
         if have < 6 + extra:
             return 0
         if extra:
-            length = self._long_length(data[at + 2 : at + 2 + extra])
+            length = _long_length(data[at + 2 : at + 2 + extra])
         self._mask = data[at + 2 + extra : at + 6 + extra]
         self._opcode = first & 0x0F
-        self._fin = bool(first & FIN)
-        if self._opcode < Opcode.CLOSE:
+        self._fin = first >= FIN
+        if self._opcode < _CLOSE:
             self._begin(length)
         self._remaining = length
         return 6 + extra
 
     def _check_start(self, first: int, second: int) -> None:
         opcode = first & 0x0F
-        if first & 0x70:
-            raise FrameError(CloseCode.PROTOCOL, "reserved bits are set")
-        if opcode not in _KNOWN:
-            raise FrameError(CloseCode.PROTOCOL, "unknown opcode")
-        if not second & 0x80:
+        if first not in _STARTS:
+            raise FrameError(CloseCode.PROTOCOL, "reserved bits, an unknown opcode, or a control frame in fragments")
+        if second < _MASKED:
             raise FrameError(CloseCode.PROTOCOL, "a client's frame must be masked")
-        if opcode >= Opcode.CLOSE:
-            if not first & FIN or second & 0x7F > 125:
-                raise FrameError(CloseCode.PROTOCOL, "a control frame must be whole and short")
-        elif (opcode == Opcode.CONTINUATION) == (self._type is None):
+        if opcode >= _CLOSE:
+            if second & 0x7F > CONTROL_BYTES:
+                raise FrameError(CloseCode.PROTOCOL, "a control frame must be short")
+        elif (opcode == _CONTINUATION) == (self._text is None):
             raise FrameError(CloseCode.PROTOCOL, "fragments out of order")
 
-    @staticmethod
-    def _long_length(field: bytes) -> int:
-        length = int.from_bytes(field, "big")
-        if length < (126 if len(field) == 2 else 1 << 16) or length >> 63:
-            raise FrameError(CloseCode.PROTOCOL, "a length must be written as short as it can be")
-        return length
-
     def _begin(self, length: int) -> None:
-        if self._size + length > self._limit:
+        if length + (len(self._kept) if self._kept else 0) > self._limit:
             raise FrameError(CloseCode.TOO_BIG, "message too big")
-        self._size += length
-        if self._opcode != Opcode.CONTINUATION:
-            self._type = Opcode(self._opcode)
-            self._parts = []
-            self._decoder = _UTF8() if self._type is Opcode.TEXT else None
+        if self._opcode != _CONTINUATION:
+            self._text = self._opcode == _TEXT
 
     # --- payloads
 
     def _payload(self, masked: bytes) -> Received | None:
         """Take a piece of payload; what it completes."""
         piece = apply_mask(masked, self._mask) if masked else b""
-        turn = len(masked) % 4
-        if turn and self._remaining:
+        if self._remaining:
+            turn = len(masked) % 4
             self._mask = self._mask[turn:] + self._mask[:turn]
-        if self._opcode >= Opcode.CLOSE:
+        if self._opcode >= _CLOSE:
             return self._control_payload(piece)
-        last = self._fin and not self._remaining
-        self._keep(piece, last)
-        return self._finished() if last else None
+        if self._remaining or not self._fin:
+            self._keep(piece)
+            return None
+        return self._finished(piece)
 
-    def _keep(self, piece: bytes, last: bool) -> None:
-        part: str | bytes = piece
-        if self._decoder is not None:
+    def _keep(self, piece: bytes) -> None:
+        if self._text:
+            if self._decoder is None:
+                self._decoder = _UTF8()
             try:
-                part = self._decoder.decode(piece, last)
+                self._decoder.decode(piece)
             except UnicodeDecodeError:
                 raise FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8") from None
-        if part:
-            self._parts.append(part)  # type: ignore[arg-type]
-            if len(self._parts) > _TIDY_PARTS:
-                self._parts = [self._joined()]  # type: ignore[list-item]
+        if self._kept is None:
+            self._kept = bytearray()
+        self._kept += piece
 
-    def _finished(self) -> str | bytes:
-        message = self._joined()
-        self._type = self._decoder = None
-        self._parts = []
-        self._size = 0
-        return message
-
-    def _joined(self) -> str | bytes:
-        if self._type is Opcode.TEXT:
-            return "".join(self._parts)  # type: ignore[arg-type]
-        return b"".join(self._parts)  # type: ignore[arg-type]
+    def _finished(self, last: bytes) -> str | bytes:
+        whole: bytes | bytearray = last
+        if self._kept is not None:
+            whole, self._kept, self._decoder = self._kept, None, None
+            whole += last
+        text, self._text = self._text, None
+        if not text:
+            return bytes(whole)
+        try:
+            return str(whole, "utf-8")
+        except UnicodeDecodeError:
+            raise FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8") from None
 
     def _control_payload(self, piece: bytes) -> Received | None:
         self._control += piece
         if self._remaining:
             return None
         payload, self._control = self._control, b""
-        if self._opcode == Opcode.PING:
-            return Ping(payload)
-        return Pong(payload) if self._opcode == Opcode.PONG else read_close(payload)
+        if self._opcode == _CLOSE:
+            return read_close(payload)
+        return Ping(payload) if self._opcode == _PING else Pong(payload)
 
 
-_UTF8 = codecs.getincrementaldecoder("utf-8")
+def _long_length(field: bytes) -> int:
+    length = int.from_bytes(field, "big")
+    if length < (126 if len(field) == 2 else 1 << 16) or length >> 63:
+        raise FrameError(CloseCode.PROTOCOL, "a length must be below 2^63 and written as short as it can be")
+    return length
 
 
 def read_close(payload: bytes) -> Close:
@@ -221,7 +216,7 @@ def read_close(payload: bytes) -> Close:
     if not payload:
         return Close(NO_CODE, "")
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) < 2 or (code not in _PERMITTED and not 3000 <= code < 5000):
+    if len(payload) < 2 or not may_send(code):
         raise FrameError(CloseCode.PROTOCOL, "not a close code")
     try:
         return Close(code, payload[2:].decode())
@@ -229,10 +224,15 @@ def read_close(payload: bytes) -> Close:
         raise FrameError(CloseCode.BAD_TEXT, "a close reason must be UTF-8") from None
 
 
+def may_send(code: int) -> bool:
+    """May this close code stand in a frame (RFC 6455 section 7.4)?"""
+    return code in _PERMITTED or 3000 <= code < 5000
+
+
 def write_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
     """One whole frame from the server: FIN, no mask."""
     size = len(payload)
-    if size < 126:
+    if size <= CONTROL_BYTES:
         return bytes((FIN | opcode, size)) + payload
     if size < 1 << 16:
         return bytes((FIN | opcode, 126)) + size.to_bytes(2, "big") + payload
@@ -240,8 +240,13 @@ def write_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
 
 
 def write_close(code: int, reason: str) -> bytes:
-    """A close frame; the reason is cut to what fits (123 bytes), between characters. 1005 says no code."""
+    """A close frame; the reason is cut to what fits (123 bytes), between characters. 1005 says no code.
+
+    Raises ValueError for a code that may not be sent.
+    """
     if code == NO_CODE:
         return write_frame(Opcode.CLOSE)
-    words = reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()
+    if not may_send(code):
+        raise ValueError(f"{code!r} is not a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999")
+    words = reason.encode("utf-8", "replace")[: CONTROL_BYTES - 2].decode("utf-8", "ignore").encode()
     return write_frame(Opcode.CLOSE, code.to_bytes(2, "big") + words)

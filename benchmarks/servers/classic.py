@@ -9,30 +9,27 @@ from typing import Any
 def add_events(sio: Any) -> None:
     """Register the events of benchmarks/README.md on an ``AsyncServer``."""
 
-    @sio.event
     async def join(sid: str, data: dict[str, Any]) -> int:
         for room in data["rooms"]:
             await sio.enter_room(sid, room)
         return len(data["rooms"])
 
-    @sio.event
     async def publish(sid: str, data: dict[str, Any]) -> None:
         for text in data["texts"]:
             await sio.emit("msg", text, to=data["room"])
 
-    @sio.event
     async def spread(sid: str, data: dict[str, Any]) -> None:
         for number in range(data["rooms"]):
             await sio.emit("msg", data["text"], to=f"{data['prefix']}{number}")
 
-    @sio.event
     async def echo(sid: str, text: str) -> str:
         return text
 
-    @sio.event
     async def count(sid: str) -> int:
         return sum(1 for _ in sio.manager.get_participants("/", None))
 
-    @sio.event
     async def collect(sid: str) -> int:
         return gc.collect()
+
+    for handler in (join, publish, spread, echo, count, collect):
+        sio.on(handler.__name__, handler)

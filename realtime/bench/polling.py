@@ -11,7 +11,6 @@ from realtime.bench.client import Client
 from realtime.bench.frames import TEXT
 
 SEPARATOR: Final = b"\x1e"
-_STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3})")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -78,8 +77,40 @@ class PollingWire:
         self._client.lost(reason)
 
 
+def read_answer(data: bytes) -> tuple[bytes | None, int]:
+    """The body of a whole HTTP answer and the bytes of both; or None and how many bytes it takes to try again.
+
+    Raises ConnectionError for any status but 200.
+    """
+    head, end, _ = data.partition(b"\r\n\r\n")
+    if not end:
+        return None, len(data) + 1
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError(f"the server answered {head.splitlines()[0].decode('latin-1')!r}")
+    start = len(head) + 4
+    length = _LENGTH.search(head)
+    if length is None:
+        return _read_chunks(data, start)
+    whole = start + int(length[1])
+    return (data[start:whole] if len(data) >= whole else None), whole
+
+
+def _read_chunks(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """RFC 9112 section 7.1, without trailers."""
+    parts = []
+    while (line := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line].partition(b";")[0], 16)
+        at = line + 2 + size + 2
+        if len(data) < at:
+            return None, at
+        if size == 0:
+            return b"".join(parts), at
+        parts.append(data[line + 2 : at - 2])
+    return None, len(data) + 1
+
+
 class HttpPipe(asyncio.Protocol):
-    """One kept HTTP/1.1 connection with one request at a time; answers need a Content-Length."""
+    """One kept HTTP/1.1 connection with one request at a time."""
 
     def __init__(self, answered: Callable[[bytes], None], failed: Callable[[str], None]) -> None:
         self._answered = answered
@@ -87,7 +118,6 @@ class HttpPipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._needed = 0
-        self._body_from = 0
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -101,20 +131,18 @@ class HttpPipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._needed and b"\r\n\r\n" in self._buffer:
-            head, _, _ = self._buffer.partition(b"\r\n\r\n")
-            status, length = _STATUS.match(head), _LENGTH.search(head)
-            if status is None or length is None or status[1] != b"200":
-                self._failed(head.split(b"\r\n", 1)[0].decode("latin-1"))
-                self.cut()
-                return
-            self._needed = len(head) + 4 + int(length[1])
-            self._body_from = len(head) + 4
-        if self._needed and len(self._buffer) >= self._needed:
-            body, self._buffer = self._buffer[self._body_from : self._needed], self._buffer[self._needed :]
-            self._needed = 0
+        if len(self._buffer) < self._needed:
+            return
+        try:
+            answer, self._needed = read_answer(self._buffer)
+        except ConnectionError as error:
+            self._failed(str(error))
+            self.cut()
+            return
+        if answer is not None:
+            self._buffer, self._needed = self._buffer[self._needed :], 0
             self.busy = False
-            self._answered(body)
+            self._answered(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._failed("connection lost")

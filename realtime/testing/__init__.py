@@ -7,5 +7,6 @@ a test runner.
 from __future__ import annotations
 
 from realtime.testing.history import HistoryContract
+from realtime.testing.wire import MemoryClient, MemoryWire, Refused
 
-__all__ = ["HistoryContract"]
+__all__ = ["HistoryContract", "MemoryClient", "MemoryWire", "Refused"]

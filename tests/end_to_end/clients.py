@@ -106,7 +106,10 @@ async def socket_io(
         )
         yield found
     finally:
+        writing = found.client.eio.write_loop_task if found.gone.is_set() else None
         await within(found.client.disconnect())
+        if writing is not None:
+            writing.cancel()  # after the server's good-bye a polling client waits 30 s for something to write
         await within(found.client.eio.wait())
 
 

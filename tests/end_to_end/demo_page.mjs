@@ -34,9 +34,9 @@ await drive(async () => {
   await until("raw-messages", /Hello from python-socketio/);
   await t("sio-input").pressSequentially("hm", { delay: 20 });
   await tell("typed"); // the test hears it
-  await t("sio-input").fill("Three wires, one room.");
+  await t("sio-input").fill("All in one room, then.");
   await t("sio-send").click();
-  await until("raw-messages", /Three wires/);
+  await until("raw-messages", /All in one room/);
 
   // Notifications, published on the page and from outside.
   await until("notify-state", /listening to orders/);

@@ -40,9 +40,7 @@ async def test_everything_on_the_page_works(node: Node, chromium: str, tmp_path:
                 await carol.emit("typing", {"room": "tea", "typing": True})
                 await person.answer()
                 await person.until("typing-seen")
-                await carol.ask(
-                    "message", {"room": "tea", "text": "Hello from python-socketio, third wire in this room."}
-                )
+                await carol.ask("message", {"room": "tea", "text": "Hello from python-socketio, a script."})
                 await person.answer()
                 await carol.until("typing", username="alice", typing=True)
                 await person.until("typed")

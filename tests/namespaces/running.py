@@ -39,7 +39,8 @@ def fresh(word: str) -> str:
 def settings_for(folder: Path, **changes: Any) -> Settings:
     """Settings of a test's own; those of whoever runs the tests do not reach it."""
     database = f"sqlite+aiosqlite:///{(folder / 'chat.db').as_posix()}"
-    return Settings(**{"database_url": database, "jwt_secret": SecretStr(SECRET), "redis_url": None} | changes)
+    values: dict[str, Any] = {"database_url": database, "jwt_secret": SecretStr(SECRET)}
+    return Settings(_env_prefix="NOBODY_SETS_THESE_", **(values | changes))
 
 
 def token(user: str, *scopes: str, expires_in: float | None = 3600, **options: Any) -> str:
@@ -88,7 +89,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def plain_client(folder: Path, **changes: Any) -> TestClient:
-    """Not used as a context manager: no lifespan runs, and each connection has a thread and an event loop of its own."""
+    """Not used as a context manager: no lifespan runs, and each connection has a thread and a loop of its own."""
     return TestClient(create_app(settings_for(folder, **changes)), raise_server_exceptions=False)
 
 

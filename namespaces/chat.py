@@ -82,7 +82,10 @@ def as_event(message: StoredMessage) -> dict[str, Any]:
 
 
 class Chat(Namespace):
-    """Everybody in a room sees the same messages, whatever wire they are on."""
+    """Everybody in a room sees the same messages, whatever wire they are on.
+
+    Server events: `message`, `joined`, `left`, `typing`.
+    """
 
     path: ClassVar[str] = "/chat"
 
@@ -184,6 +187,7 @@ class Chat(Namespace):
 
     @event
     async def leave(self, socket: Socket, data: InRoom) -> dict[str, Any]:
+        """Go out of a room; from one that one is not in as well."""
         await socket.leave(data.room)
         return {"room": data.room}
 
@@ -259,6 +263,7 @@ class Chat(Namespace):
 
     @event
     async def history(self, data: Older) -> dict[str, Any]:
+        """What was said in a room before a message, newest last."""
         return await self.page(data)
 
     async def page(self, wanted: Older) -> dict[str, Any]:

@@ -74,7 +74,10 @@ STREAM = PlainDialect(stream_notification)
 
 
 class Notify(Namespace):
-    """Each topic is a room of its name."""
+    """Each topic is a room of its name.
+
+    Server event: `notification`.
+    """
 
     path: ClassVar[str] = "/notify"
 
@@ -90,11 +93,13 @@ class Notify(Namespace):
 
     @event
     async def subscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
+        """Hear of a topic from now on."""
         await socket.join(data.topic)
         return {"topic": data.topic}
 
     @event
     async def unsubscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
+        """Hear of it no longer."""
         await socket.leave(data.topic)
         return {"topic": data.topic}
 

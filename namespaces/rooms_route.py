@@ -19,6 +19,7 @@ def general_route(realtime: Realtime) -> APIRouter:
 
     @router.websocket("/ws/rooms/{namespace:path}/{room}")
     async def rooms(websocket: WebSocket, namespace: str, room: str, username: str | None = None) -> None:
+        """`{"event", "data", "id"?}` in; `{"event", "data"}` and `{"reply": id, "data" or "error"}` out; `/` is `root`."""
         name = "/" if namespace == "root" else f"/{namespace}"
         async with realtime.server.raw(name, websocket, {"username": username}, None, (room,)) as peer:
             async for text in peer:

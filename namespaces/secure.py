@@ -21,7 +21,10 @@ class Renewal(BaseModel):
 
 
 class Secure(Namespace):
-    """Each user has a room of its own, with all its connections in it."""
+    """Each user has a room of its own, with all its connections in it.
+
+    Server events: `message`, `token_expired`.
+    """
 
     path: ClassVar[str] = "/secure"
 
@@ -30,12 +33,14 @@ class Secure(Namespace):
         self._doorman = doorman
 
     async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity:
+        """A token, here or in the handshake."""
         identity = self._doorman.require(socket.connection, (auth or Credentials()).token)
         socket.enter(user_room(identity.user_id))
         return identity
 
     @event
     async def whoami(self, socket: Socket) -> dict[str, Any]:
+        """What the token says."""
         user: Identity = socket.user
         return {"user_id": user.user_id, "scopes": sorted(user.scopes), "expires_at": as_iso(user.expires_at)}
 

@@ -71,12 +71,14 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws")
     async def say_back(websocket: WebSocket) -> None:
+        """Any text comes back as `Echo: TEXT`."""
         async with echo.raw(websocket) as peer:
             async for text in peer:
                 peer.say(f"Echo: {text}")
 
     @router.websocket("/ws/lifecycle")
     async def lifecycle(websocket: WebSocket) -> None:
+        """Any text comes back as `Received: TEXT`; connect, message and disconnect are logged."""
         async with echo.raw(websocket) as peer:
             client = peer.socket.sid
             logger.info("client %s connected", client)
@@ -87,12 +89,14 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws/broadcast")
     async def broadcast(websocket: WebSocket) -> None:
+        """Any text goes to everyone as `Message: TEXT`; arrivals and departures are told with how many are here."""
         async with crowd.raw(websocket, dialect=CROWD) as peer:
             async for text in peer:
                 await crowd.emit("message", text)
 
     @router.websocket("/ws/chat/{username}")
     async def plain_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
+        """Any text is a message in the room, shared with `/chat`; messages come as JSON, arrivals from `SYSTEM`."""
         async with chat.raw(websocket, room, auth={"username": username}, dialect=CHAT) as peer:
             async for text in peer:
                 if text:
@@ -100,18 +104,21 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws/json-chat/{username}")
     async def json_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
+        """JSON with a `type`: `chat` with `text`, `typing`, `ping`; shares its room with `/chat`."""
         async with chat.raw(websocket, room, auth={"username": username}, dialect=JSON_CHAT) as peer:
             async for text in peer:
                 await _answered(peer, _json_chat(chat, peer, room, text))
 
     @router.websocket("/ws/notify/{topic}")
     async def notifications(websocket: WebSocket, topic: str) -> None:
+        """Every notification of the topic, as JSON; whatever is sent keeps the connection alive."""
         async with notify.raw(websocket, topic, dialect=RAW_NOTIFICATIONS) as peer:
             async for _ in peer:
                 continue  # whatever comes keeps the connection alive
 
     @router.websocket("/ws/secure")
     async def behind_a_token(websocket: WebSocket) -> None:
+        """Needs `?token=`; any text is answered with the `user_id` and the text."""
         async with secure.raw(websocket, dialect=SECURE, refusal="Invalid token") as peer:
             async for text in peer:
                 user = peer.socket.user.user_id
@@ -119,6 +126,7 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws/heartbeat")
     async def heartbeat(websocket: WebSocket) -> None:
+        """A `ping` now and then, to be answered by `{"type": "pong"}`; objects with an `id` are acknowledged."""
         async with echo.raw(websocket) as peer:
             pulse = Pulse(peer, settings.heartbeat_interval_seconds)
             beating = asyncio.create_task(pulse.beat())
@@ -132,6 +140,7 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
 
     @router.websocket("/ws/ratelimited/{user_id}")
     async def rate_limited(websocket: WebSocket, user_id: str) -> None:
+        """Any text is received; over the limit of that user it is an error with `retry_after`."""
         words = problem_with_user(user_id)
         if words is not None:
             raise WebSocketException(CloseCode.POLICY, words)

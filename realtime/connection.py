@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
+from realtime.engineio_frames import read_attachment
 from realtime.errors import CloseCode, LimitError, PayloadError, ProtocolError
 from realtime.limits import Gcra
 from realtime.names import Reason
@@ -103,6 +104,8 @@ class Connection(Session):
             self._pong()
         elif frame == "1":
             self._said_goodbye()
+        elif kind == "b":  # binary of a client that can say it in text only
+            self._message(read_attachment(frame))
         elif frame != "6":  # a NOOP asks for nothing
             raise ProtocolError("unknown Engine.IO packet", code="bad_engine_packet")
 
@@ -233,7 +236,8 @@ class Connection(Session):
     def _violation(self, error: ProtocolError) -> None:
         self.core.metrics.violations.add(error.code)
         logger.info("client %s broke the protocol: %s", self.id, error.message)
-        self.close(error.close, error.message, Reason.PROTOCOL)
+        words = "" if error.close is CloseCode.TOO_BIG else error.message  # servers that see it sooner say nothing
+        self.close(error.close, words, Reason.PROTOCOL)
 
     def _last_words(self, code: int) -> list[Encoded]:
         # Stock JavaScript clients do not read close codes: DISCONNECT keeps them away, its absence brings them back.

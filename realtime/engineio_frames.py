@@ -27,11 +27,12 @@ def split_payload(body: str) -> list[str | bytes]:
     for part in body.split(SEPARATOR):
         if not part:
             refuse("empty_packet", "A packet is empty")
-        packets.append(_attachment(part) if part[0] == "b" else part)
+        packets.append(read_attachment(part) if part[0] == "b" else part)
     return packets
 
 
-def _attachment(part: str) -> bytes:
+def read_attachment(part: str) -> bytes:
+    """A binary packet in text form, with the ``b`` in front. Raises ProtocolError."""
     try:
         return base64.b64decode(part[1:], validate=True)
     except ValueError:

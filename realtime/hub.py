@@ -6,6 +6,7 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from time import perf_counter
@@ -15,6 +16,10 @@ from realtime.codecs import Encoded
 from realtime.metrics import Metrics
 from realtime.rooms import Rooms, Target
 from realtime.session import Member, Session, State
+
+
+_running_loop = asyncio._get_running_loop
+JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 
 
 class Hub:
@@ -125,13 +130,21 @@ class Hub:
             return 0
         started = perf_counter()
         reached = 0
+        loop = _running_loop()
         dialects = {member.session.dialect for member in members}
         forms: dict[Any, Encoded | None] = {each: each.event(namespace, event, args) for each in dialects}
         for member in members:
-            encoded = forms[member.session.dialect]
-            if encoded is not None:
+            session = member.session
+            encoded = forms[session.dialect]
+            if encoded is None:
+                continue
+            reached += 1
+            outbox = session.outbox
+            way = outbox.way
+            if way is None or member.state is not JOINED or session.loop is not loop:
                 member.push(encoded, volatile, key)
-                reached += 1
+            elif not way(encoded):  # ``push`` without its four calls: this is where a server spends its life
+                outbox.way = None
         self._metrics.events_out.add(namespace, amount=reached)
         self._metrics.fanout_seconds.observe(perf_counter() - started, namespace)
         return reached

@@ -162,16 +162,16 @@ def _properties(schema: Schema) -> Mapping[str, Any]:
 
 def _followed(schema: Any, root: Schema) -> Schema:
     """What a reference within the document points to; one that points nowhere, or in a circle, is left alone."""
-    found: Any = schema
+    if not isinstance(schema, Mapping):
+        return {}
+    found: Schema = schema
     for _ in range(DEPTH):
-        if not isinstance(found, Mapping):
-            return {}
         if not str(found.get("$ref", "")).startswith("#/"):
             return found
         target: Any = root
         for part in found["$ref"][2:].split("/"):
             target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-        if target is None:
+        if not isinstance(target, Mapping):
             return found
         found = target
-    return schema if isinstance(schema, Mapping) else {}
+    return schema

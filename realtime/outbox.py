@@ -36,13 +36,15 @@ class _Waiting:
 class Outbox:
     """One client's way out. Belongs to the event loop of its session."""
 
-    __slots__ = ("_backlog", "_bounds", "_free", "_on_drop", "_size", "_wire")
+    __slots__ = ("_backlog", "_bounds", "_on_drop", "_size", "_wire", "way")
 
     def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
         self._bounds = bounds
         self._on_drop = on_drop
         self._wire: Wire | None = None
-        self._free = False
+        self.way: Callable[[Encoded], bool] | None = None
+        """The wire's ``send`` while a frame would leave at once, else None. Who calls it and hears False sets it to
+        None; the fan-out does so without the call of ``offer``."""
         self._backlog: deque[_Waiting] | None = None
         self._size = 0
 
@@ -52,7 +54,7 @@ class Outbox:
     @property
     def free(self) -> bool:
         """Would a frame leave at once?"""
-        return self._free
+        return self.way is not None
 
     @property
     def waiting_bytes(self) -> int:
@@ -61,23 +63,26 @@ class Outbox:
     def attach(self, wire: Wire, *, free: bool) -> None:
         """Frames leave through this wire from now on; what waited leaves first."""
         self._wire = wire
-        self._free = free
-        while self._free and self._backlog:
-            self._free = wire.send(self._next())
+        self.way = wire.send if free else None
+        while self.way is not None and self._backlog:
+            if not self.way(self._next()):
+                self.way = None
 
     def hold(self) -> None:
         """The wire has no room until it takes again (polling, between two requests): frames wait."""
-        self._free = False
+        self.way = None
 
     def detach(self) -> None:
         """No wire, or none any more: frames wait."""
         self._wire = None
-        self._free = False
+        self.way = None
 
     def offer(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> bool:
         """Send it or keep it. False: the client is too slow and its session is to be closed (4430)."""
-        if self._free and self._wire is not None:
-            self._free = self._wire.send(encoded)
+        way = self.way
+        if way is not None:
+            if not way(encoded):
+                self.way = None
             return True
         backlog = self._backlog
         if backlog is None:
@@ -94,7 +99,7 @@ class Outbox:
     def take(self) -> Encoded | None:
         """The wire has room: the next frame; None leaves the wire marked as free."""
         if not self._backlog:
-            self._free = self._wire is not None
+            self.way = self._wire.send if self._wire is not None else None
             return None
         return self._next()
 

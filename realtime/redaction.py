@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Final
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
+_PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")  # up to the last @: an unescaped one may be part of the password
 _QUERY = re.compile(r"\?[^\s\"']*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f]")
 

@@ -56,10 +56,32 @@ class Line(Protocol):
     def resume(self) -> None: ...
 
 
+class _Waiters:
+    """Tasks that look again when something has happened, in the order in which they came."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        try:
+            await future
+        finally:
+            self._futures.remove(future)
+
+    def wake(self) -> None:
+        for future in self._futures:
+            if not future.done():
+                future.set_result(None)
+
+
 class AsgiSide:
     """Belongs to one connection and one event loop. Several tasks may receive and send at once."""
 
-    __slots__ = ("_asked", "_drained", "_end", "_line", "_mail", "_news", "_paused", "_response", "_said_end", "_size")
+    __slots__ = ("_asked", "_end", "_line", "_mail", "_news", "_paused", "_response", "_room", "_said_end", "_size")
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -69,8 +91,8 @@ class AsgiSide:
         self._paused = False
         self._end: dict[str, Any] | None = None
         self._said_end = False
-        self._news: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._news = _Waiters()
+        self._room = _Waiters()
         self._response: tuple[int, Headers, list[bytes]] | None = None
 
     # --- from the line
@@ -81,17 +103,17 @@ class AsgiSide:
         if not self._paused and (len(self._mail) >= MAILBOX_MESSAGES or self._size >= MAILBOX_CHARACTERS):
             self._paused = True
             self._line.pause()
-        _wake(self._news)
+        self._news.wake()
 
     def gone(self, code: int, reason: str) -> None:
         """The connection ends; what lies in the mailbox is read first. Repeats do nothing."""
         if self._end is None:
             self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
-            _wake(self._news)
-            _wake(self._drained)
+            self._news.wake()
+            self._room.wake()
 
     def drained(self) -> None:
-        _wake(self._drained)
+        self._room.wake()
 
     # --- to the application
 
@@ -101,12 +123,7 @@ class AsgiSide:
             self._asked = True
             return {"type": "websocket.connect"}
         while not self._mail and self._end is None:
-            earlier = self._news
-            self._news = asyncio.get_running_loop().create_future()
-            try:
-                await self._news
-            finally:
-                _wake(earlier)  # who waited before us looks again, too
+            await self._news.wait()
         if not self._mail:
             assert self._end is not None
             return self._end
@@ -146,12 +163,7 @@ class AsgiSide:
 
     async def _send(self, message: Any) -> None:
         while self._line.full and self._end is None:
-            earlier = self._drained
-            self._drained = asyncio.get_running_loop().create_future()
-            try:
-                await self._drained
-            finally:
-                _wake(earlier)
+            await self._room.wait()
         if self._line.state is not _OPEN:
             raise ClientDisconnected
         data = message.get("bytes")
@@ -201,8 +213,3 @@ def make_scope(
         "state": app_state.copy(),
         "extensions": {"websocket.http.response": {}},
     }
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

@@ -60,12 +60,36 @@ FIN: Final = 0x80
 CONTROL_BYTES: Final = 125
 """The longest payload of a control frame, and the longest length that fits the second byte."""
 _MASKED: Final = 0x80
+_TEXT_START: Final = 0x81
+_BINARY_START: Final = 0x82
 _PERMITTED: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 """Close codes below 3000 that may be sent (RFC 6455 section 7.4, and the IANA registry)."""
 _STARTS: Final = frozenset({0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A})
 """First bytes: FIN or not with a data opcode, FIN with a control opcode, no reserved bit."""
-_CONTINUATION, _TEXT, _CLOSE, _PING = (int(code) for code in (Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE, Opcode.PING))
+_CONTINUATION, _TEXT, _CLOSE, _PING = (
+    int(code) for code in (Opcode.CONTINUATION, Opcode.TEXT, Opcode.CLOSE, Opcode.PING)
+)
 _UTF8 = codecs.getincrementaldecoder("utf-8")
+
+
+SHORT_BYTES: Final = 6 + CONTROL_BYTES
+"""The longest that ``short_message`` reads."""
+
+
+def short_message(data: bytes) -> str | bytes | None:
+    """The message, if these bytes are one short frame, whole and in order, and nothing else: nearly all there ever is.
+
+    None: read it with a FrameReader, which also says what is wrong.
+    """
+    if len(data) < 6 or len(data) != data[1] - _MASKED + 6:
+        return None
+    first = data[0]
+    if first == _TEXT_START:
+        try:
+            return str(apply_mask(data[6:], data[2:6]), "utf-8")
+        except UnicodeDecodeError:
+            return None
+    return apply_mask(data[6:], data[2:6]) if first == _BINARY_START else None
 
 
 class FrameReader:
@@ -97,15 +121,16 @@ class FrameReader:
         self._rest = b""
         at = 0
         while True:
-            if self._remaining is None:
-                size = self._header(data, at)
+            remaining = self._remaining
+            if remaining is None:
+                size, remaining = self._header(data, at)
                 if not size:
                     self._rest = data[at:]
                     return
                 at += size
-            taken = data[at : at + self._remaining]
+            taken = data[at : at + remaining]
             at += len(taken)
-            self._remaining -= len(taken)
+            self._remaining = remaining - len(taken)
             found = self._payload(taken)
             if self._remaining:
                 return
@@ -115,17 +140,17 @@ class FrameReader:
 
     # --- headers
 
-    def _header(self, data: bytes, at: int) -> int:
-        """Read a header; answers its size, 0 when it is not all there."""
+    def _header(self, data: bytes, at: int) -> tuple[int, int]:
+        """Read a header; its size (0 when it is not all there) and that of its payload."""
         have = len(data) - at
         if have < 2:
-            return 0
+            return 0, 0
         first, second = data[at], data[at + 1]
         self._check_start(first, second)
         length = second & 0x7F
         extra = 0 if length <= CONTROL_BYTES else 2 if length == 126 else 8
         if have < 6 + extra:
-            return 0
+            return 0, 0
         if extra:
             length = _long_length(data[at + 2 : at + 2 + extra])
         self._mask = data[at + 2 + extra : at + 6 + extra]
@@ -133,8 +158,7 @@ class FrameReader:
         self._fin = first >= FIN
         if self._opcode < _CLOSE:
             self._begin(length)
-        self._remaining = length
-        return 6 + extra
+        return 6 + extra, length
 
     def _check_start(self, first: int, second: int) -> None:
         opcode = first & 0x0F

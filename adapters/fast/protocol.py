@@ -3,6 +3,9 @@
 It is an ASGI server's half for every route that knows nothing of it, and a wire by plain calls for whoever finds
 it in ``scope["extensions"]["realtime.direct"]``: no queue, no task, no dictionary for each message, and the ASGI
 call may return while the connection lives on.
+
+Rules of the end: whoever says good-bye first, nothing is sent after it; a client that then neither answers nor
+reads is cut; the link is told ``lost`` once.
 """
 
 from __future__ import annotations
@@ -10,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from enum import IntEnum
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from adapters.fast.asgi import AsgiSide, make_scope
+from adapters.fast.asgi import AsgiSide, State, make_scope
 from adapters.fast.frames import (
+    SHORT_BYTES,
     Close,
     FrameError,
     FrameReader,
@@ -26,10 +29,11 @@ from adapters.fast.frames import (
     Ping,
     Pong,
     Received,
-    apply_mask,
+    short_message,
     write_close,
     write_frame,
 )
+from adapters.fast.keepalive import Keepalive
 from adapters.fast.raw import RawSide
 from adapters.fast.upgrade import Head, Headers, accept_response, parse_head, problem_with, refusal_response
 from realtime.codecs import Encoded
@@ -41,23 +45,19 @@ logger = logging.getLogger("uvicorn.error")
 
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to read what is left and to answer our close frame, until it is cut."""
-
-
-class State(IntEnum):
-    """ASKED: the application decides. CLOSING: our close frame is sent, the client's is awaited."""
-
-    ASKED = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
+GOING_DOWN: Final = 1012
+"""RFC 6455's registry: service restart; what uvicorn says, too."""
+_CLOSE_START: Final = 0x88
+_PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
+_ASKED, _OPEN, _CLOSING, _CLOSED = State  # an enum's members cost a call each time in Python 3.11
 
 
 class FastProtocol(asyncio.Protocol):
     """Keeps uvicorn's contract for a WebSocket class, and the port ``Wire`` once it is taken directly."""
 
     __slots__ = (
-        "_asgi", "_config", "_deaf", "_full", "_head", "_held", "_loop", "_paused", "_pong_due", "_reader",
-        "_server_state", "_state", "_timer", "_transport", "app_state", "link", "name",
+        "_asgi", "_config", "_deaf", "_full", "_head", "_held", "_keepalive", "_loop", "_paused", "_pong", "_reader",
+        "_server_state", "_short", "_state", "_timer", "_transport", "app_state", "link", "name",
     )  # fmt: skip
 
     def __init__(
@@ -74,15 +74,17 @@ class FastProtocol(asyncio.Protocol):
         self.app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._state = State.ASKED
+        self._state = _ASKED
         self._head: Head | None = None
         self._asgi: AsgiSide | None = None
+        self._short = min(SHORT_BYTES, 6 + config.ws_max_size)
         self._reader: FrameReader | None = None
         self._full = False
         self._paused = False
-        self._held: deque[Received] | None = None
+        self._held: deque[str | bytes | Close] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pong_due = False
+        self._pong: bytes | None = None
+        self._keepalive: Keepalive | None = None
         self._deaf = False
         self.link: Link | None = None
         self.name = "websocket"
@@ -94,37 +96,32 @@ class FastProtocol(asyncio.Protocol):
         self._server_state.connections.add(self)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
-        if self._state is State.ASKED:
+        if self._state is _ASKED:
             self._ask(data)
-            return
-        if self._deaf:
-            self._transport.close()  # its answer to our close frame, or more of what broke the protocol
-            return
-        if self._reader is None and len(data) < 132:
-            # One short frame and nothing else is nearly all there ever is; everything it can break is looked at here.
-            first, second = data[0], data[1] if len(data) > 1 else 0
-            if (first == 0x81 or first == 0x82) and 128 <= second and len(data) == second - 122:
-                payload = apply_mask(data[6:], data[2:6]) if second > 128 else b""
-                if first == 0x82:
-                    self._deliver(payload)
-                    return
-                try:
-                    text = str(payload, "utf-8")
-                except UnicodeDecodeError:
-                    self._fail(FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8"))
-                    return
-                self._deliver(text)
-                return
-        self._read(data)
+        elif self._deaf:
+            self._hear_the_rest(data)
+        elif self._reader is None and len(data) <= self._short and (message := short_message(data)) is not None:
+            self._deliver(message)
+        else:
+            self._read(data)
 
     def eof_received(self) -> None:
-        """The client has said its last byte; the transport closes."""
+        """The client has said its last byte without a good-bye; the transport closes once what waits is written."""
+        if self._state < _CLOSING:
+            self._state = _CLOSING
+            self._cut_later()
+            self._gone(Reason.TRANSPORT_CLOSE, 1006, "")
 
     def pause_writing(self) -> None:
         self._full = True
 
     def resume_writing(self) -> None:
         self._full = False
+        if self._state is not _OPEN:
+            return
+        pong, self._pong = self._pong, None
+        if pong is not None:
+            self._transport.write(write_frame(Opcode.PONG, pong))
         link = self.link
         if link is not None:
             while not self._full and (encoded := link.take()) is not None:
@@ -134,10 +131,10 @@ class FastProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)  # type: ignore[arg-type]
-        self._state = State.CLOSED
-        self._stop_timer()
+        self._state = _CLOSED
+        self._stop_timers()
         self._gone(Reason.TRANSPORT_CLOSE if exc is None else Reason.TRANSPORT_ERROR, 1006, "")
-        self._reader = self._held = None
+        self._reader = self._held = self._asgi = self._head = None
 
     # --- inbound
 
@@ -147,9 +144,12 @@ class FastProtocol(asyncio.Protocol):
             reader = self._reader = FrameReader(self._config.ws_max_size)
         try:
             for received in reader.feed(data):
-                self._deliver(received)
-                if self._state is State.CLOSED:
+                if isinstance(received, Close):
+                    self._deaf = True  # what comes after a good-bye is not looked at
+                    self._reader = None
+                    self._deliver(received)
                     return
+                self._deliver(received)
         except FrameError as error:
             self._fail(error)
             return
@@ -157,41 +157,56 @@ class FastProtocol(asyncio.Protocol):
             self._reader = None
 
     def _deliver(self, received: Received) -> None:
-        if self._paused and not isinstance(received, Close):
+        if isinstance(received, Ping):
+            self._answer(received.payload)
+        elif isinstance(received, Pong):
+            if self._keepalive is not None:
+                self._keepalive.heard()
+        elif self._paused:
             if self._held is None:
                 self._held = deque()  # at most what one read of the socket brought
             self._held.append(received)
-        elif isinstance(received, str | bytes):
-            if self._state is State.OPEN:
-                if self._asgi is not None:
-                    self._asgi.put(received)
-                elif self.link is not None:
-                    self.link.receive(received)
-        elif isinstance(received, Ping):
-            if self._state is State.OPEN:
-                self._transport.write(write_frame(Opcode.PONG, received.payload))
-        elif isinstance(received, Pong):
-            self._pong_due = False
-        else:
+        elif isinstance(received, Close):
             self._said_close(received)
+        elif self._state is _OPEN:
+            if self.link is not None and self._asgi is None:
+                self.link.receive(received)
+            elif self._asgi is not None:
+                self._asgi.put(received)
+
+    def _answer(self, ping: bytes) -> None:
+        """Of many pings while the client does not read, the latest is answered (RFC 6455 section 5.5.3)."""
+        if self._full:
+            self._pong = ping
+        elif self._state is _OPEN:
+            self._transport.write(write_frame(Opcode.PONG, ping))
 
     def _said_close(self, close: Close) -> None:
-        if self._state is State.OPEN:
-            self._state = State.CLOSING
+        if self._state is _OPEN:
+            self._leave(write_close(close.code, ""))
             self._gone(Reason.TRANSPORT_CLOSE, close.code, close.reason)
-            self._transport.write(write_close(close.code, ""))
         self._transport.close()
 
     def _fail(self, error: FrameError) -> None:
-        """The client broke the protocol: it is told how, and nothing more is read from it."""
+        """The client broke the protocol: it is told how, and nothing more is understood of what it sends."""
         self._reader = self._held = None
-        if self._state is State.CLOSING:
-            self._transport.abort()
-            return
         self._deaf = True
+        if self._state is not _OPEN:
+            self._transport.close()
+            return
         if self.link is not None:
             self.link.broken(error.code, error.reason)
         self.close(error.code, error.reason)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _hear_the_rest(self, data: bytes) -> None:
+        """Taken and dropped: a socket closed with unread bytes is reset, and the reset overtakes our close frame.
+
+        It ends with the client's own end, with what looks like its close frame, or when it is cut.
+        """
+        if data[0] == _CLOSE_START:
+            self._transport.close()
 
     def _gone(self, reason: str, code: int, words: str) -> None:
         link, self.link = self.link, None
@@ -203,16 +218,16 @@ class FastProtocol(asyncio.Protocol):
     # --- the port Wire
 
     def send(self, encoded: Encoded) -> bool:
-        self._transport.write(encoded.wire)
+        if self._state is _OPEN:
+            self._transport.write(encoded.wire)
         return not self._full
 
     def close(self, code: int, reason: str) -> None:
-        if self._state is not State.OPEN:
+        """Raises ValueError for a code that may not be sent; the connection is as it was then."""
+        farewell = write_close(code, reason)
+        if self._state is not _OPEN:
             return
-        self._state = State.CLOSING
-        self._transport.write(write_close(code, reason))
-        self._stop_timer()
-        self._timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._leave(farewell)
         self.resume()
         if self._asgi is not None:
             self._asgi.gone(code, reason)
@@ -230,22 +245,22 @@ class FastProtocol(asyncio.Protocol):
         while held:
             self._deliver(held.popleft())
             if self._paused:
-                held.extend(self._held or ())
-                self._held = held
+                self._held = held or None
                 return
-        if self._state < State.CLOSED:
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     # --- the direct channel
 
     def accept_now(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """101. Raises ClientDisconnected when the client has gone meanwhile."""
-        if self._state is not State.ASKED or self._transport.is_closing():
+        """101. Raises ClientDisconnected when the client has gone meanwhile, ValueError for what no header can hold."""
+        if self._state is not _ASKED or self._transport.is_closing():
             raise ClientDisconnected
         assert self._head is not None
-        self._state = State.OPEN
-        self._transport.write(accept_response(self._head, subprotocol, [*self._server_state.default_headers, *headers]))
+        answer = accept_response(self._head, subprotocol, [*self._server_state.default_headers, *headers])
+        self._state = _OPEN
         self._head = None
+        self._transport.write(answer)
 
     def take_over(self, link: Link) -> None:
         """Frames go to the link from now on, by plain call; the ASGI call may return."""
@@ -268,7 +283,7 @@ class FastProtocol(asyncio.Protocol):
         head = self._head = parse_head(data)
         problem = problem_with(head)
         if problem is not None:
-            self.refuse(400, [(b"content-type", b"text/plain; charset=utf-8")], problem.encode())
+            self.refuse(problem.status, [*_PLAIN, *problem.headers], problem.message.encode())
             return
         self.pause()
         transport = self._transport
@@ -288,23 +303,30 @@ class FastProtocol(asyncio.Protocol):
             pass
         except Exception:
             logger.exception("Exception in ASGI application\n")
-            self._give_up(CloseCode.SERVER_ERROR, 500)
+            self._give_up(CloseCode.SERVER_ERROR)
             return
+        except BaseException:  # cancelled: nobody is left to serve it
+            self._give_up(CloseCode.SERVER_ERROR)
+            raise
+        if self._state is _ASKED:
+            logger.error("ASGI callable returned without completing handshake.")
         if self._asgi is not None:  # nobody took it over, so the call's end is the connection's
-            self._give_up(CloseCode.DONE, 500)
+            self._give_up(CloseCode.DONE)
 
-    def _give_up(self, code: int, status: int) -> None:
-        if self._state is State.ASKED:
-            self.refuse(status, [(b"content-type", b"text/plain; charset=utf-8")], b"Internal Server Error")
+    def _give_up(self, code: int) -> None:
+        if self._state is _ASKED:
+            self.refuse(500, _PLAIN, b"Internal Server Error")
         else:
             self.close(code, "")
 
     def refuse(self, status: int, headers: Headers, body: bytes) -> None:
-        """An HTTP answer instead of a WebSocket; the connection ends with it."""
-        if self._state is not State.ASKED:
+        """An HTTP answer instead of a WebSocket; the connection ends with it. ValueError for what HTTP cannot say."""
+        if self._state is not _ASKED:
             return
-        self._state = State.CLOSED
-        self._transport.write(refusal_response(status, [*self._server_state.default_headers, *headers], body))
+        answer = refusal_response(status, [*self._server_state.default_headers, *headers], body)
+        self._state = _CLOSED
+        self._cut_later()
+        self._transport.write(answer)
         self._transport.close()
         if self._asgi is not None:
             self._asgi.gone(1006, "")
@@ -312,12 +334,17 @@ class FastProtocol(asyncio.Protocol):
     def opened(self) -> None:
         """The ASGI application accepted: read, and see to it that a dead client is noticed."""
         self.resume()
-        if self._config.ws_ping_interval:
-            self._timer = self._loop.call_later(self._config.ws_ping_interval, self._ping)
+        interval, timeout = self._config.ws_ping_interval, self._config.ws_ping_timeout
+        if interval:
+            self._keepalive = Keepalive(self, self._loop, interval, timeout)
 
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def reading_paused(self) -> bool:
+        return self._paused
 
     @property
     def full(self) -> bool:
@@ -326,30 +353,34 @@ class FastProtocol(asyncio.Protocol):
     def write(self, frame: bytes) -> None:
         self._transport.write(frame)
 
-    def _ping(self) -> None:
-        """WebSocket's own ping, for connections that Engine.IO does not ping."""
-        if self._pong_due:
-            self.close(CloseCode.SERVER_ERROR, "keepalive ping timeout")
-            return
-        self._pong_due = self._config.ws_ping_timeout is not None
-        self._transport.write(write_frame(Opcode.PING))
-        wait = self._config.ws_ping_timeout or self._config.ws_ping_interval or CLOSE_SECONDS
-        self._timer = self._loop.call_later(wait, self._ping)
+    # --- the end
 
-    def _stop_timer(self) -> None:
+    def _leave(self, farewell: bytes) -> None:
+        """OPEN to CLOSING: nothing is sent after this frame, and time runs."""
+        self._state = _CLOSING
+        self._transport.write(farewell)
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        self._stop_timers()
+        self._timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _stop_timers(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+        keepalive, self._keepalive = self._keepalive, None
+        if keepalive is not None:
+            keepalive.stop()
 
     # --- uvicorn
 
     def shutdown(self) -> None:
         """The server stops: whoever has not been told yet is told now."""
-        if self._state is State.OPEN:
-            self._state = State.CLOSING
-            self._gone(Reason.DRAINING, 1012, "")
-            self._transport.write(write_close(1012, ""))
-        elif self._state is State.ASKED:
+        if self._state is _OPEN:
+            self._leave(write_close(GOING_DOWN, ""))
+            self._gone(Reason.DRAINING, GOING_DOWN, "")
+        elif self._state is _ASKED:
             self.refuse(503, [], b"")
         self._transport.close()
 

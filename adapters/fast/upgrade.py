@@ -1,4 +1,4 @@
-"""Pure: no I/O, no clock, no task. The HTTP request that asks for a WebSocket, and the answers to it (RFC 6455 section 4)."""
+"""Pure: no I/O, no clock, no task. The HTTP request that asks for a WebSocket, and the answers (RFC 6455 section 4)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def problem_with(head: Head) -> Problem | None:
     if problem is not None:
         return Problem(400, problem)
     if head.all(b"sec-websocket-version") != [b"13"]:
-        return Problem(426, "Sec-WebSocket-Version must be 13", ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket")))
+        return Problem(
+            426, "Sec-WebSocket-Version must be 13", ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket"))
+        )
     return None
 
 

@@ -403,12 +403,13 @@ def test_the_name_of_a_token_holder_is_not_free(client: TestClient, path: str) -
 
 def test_a_guest_gives_way_to_the_token_holder_of_its_name(client: TestClient) -> None:
     user, room = fresh("alice"), fresh("room")
-    with pair(client, f"/ws/chat/{user}?room={room}", f"/ws/json-chat/{user}?room={room}") as (guest, other):
-        with client.websocket_connect(f"/ws/chat/x?room={fresh('elsewhere')}&token={token(user)}"):
-            for session in (guest, other):
-                told = hear_json(session)
-                assert (told["type"], told["code"]) == ("error", "name_taken")
-                assert closed(session).code == 4504
+    holder = f"/ws/chat/x?room={fresh('elsewhere')}&token={token(user)}"
+    here, there = f"/ws/chat/{user}?room={room}", f"/ws/json-chat/{user}?room={room}"
+    with pair(client, here, there) as guests, client.websocket_connect(holder):
+        for session in guests:
+            told = hear_json(session)
+            assert (told["type"], told["code"]) == ("error", "name_taken")
+            assert closed(session).code == 4504
 
 
 def test_the_same_name_twice_joins_once_and_leaves_at_the_last(client: TestClient) -> None:

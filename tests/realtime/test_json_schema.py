@@ -104,6 +104,11 @@ def test_slashes_and_tildes_in_a_name() -> None:
     assert kind({"$ref": "#/a~1b~0c"}, {"a/b~c": {"type": "integer"}}) == "integer"
 
 
+def test_a_property_may_be_anything_or_nothing() -> None:
+    found = {"properties": {"x": True, "y": False}}
+    assert [(each.name, each.kind) for each in fields(found)] == [("x", "anything"), ("y", "nothing")]
+
+
 def test_the_outline_marks_what_may_be_left_out() -> None:
     assert outline(schema(Order)) == "{customer, lines, level?, tags?, backup?}"
     assert outline(schema(Order | None)) == "{customer, lines, level?, tags?, backup?}"

@@ -25,6 +25,7 @@ WORD = st.text(st.characters(whitelist_categories=("L", "N"), max_codepoint=127)
         ("redis://u:pa:ss@host", "redis://u:***@host"),
         ("redis://u:pa@ss@host", "redis://u:***@host"),
         ("redis://u:pa/ss@host/0", "redis://u:***@host/0"),
+        ("redis://u:pa?ss#@host/0", "redis://u:***@host/0"),
     ],
 )
 def test_a_password_is_hidden(url: str, shown: str) -> None:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import pytest
+from socketio.exceptions import TimeoutError as StockTimeout
+
+from realtime.calls import Answer, ClientGone
+
+
+@pytest.mark.parametrize(
+    ("args", "value"), [((), None), ((7,), 7), ((None,), None), ((1, 2), (1, 2)), (([1],), [1]), ((False,), False)]
+)
+@pytest.mark.asyncio
+async def test_an_answer_is_what_python_socketio_makes_of_it(args: tuple[Any, ...], value: Any) -> None:
+    answer = Answer()
+    answer(*args)
+    assert await answer.wait(5) == value
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_gone_ends_the_wait_at_once_and_is_a_timeout_too() -> None:
+    answer = Answer()
+    answer.abandoned()
+    with pytest.raises(ClientGone) as caught:
+        await answer.wait(5)
+    assert isinstance(caught.value, StockTimeout)
+
+
+@pytest.mark.asyncio
+async def test_no_answer_is_python_socketios_timeout() -> None:
+    answer = Answer()
+    with pytest.raises(StockTimeout) as caught:
+        await answer.wait(0.01)
+    assert not isinstance(caught.value, ClientGone)
+    answer("too late")
+    answer.abandoned()
+
+
+@pytest.mark.asyncio
+async def test_the_first_word_counts() -> None:
+    answer = Answer()
+    answer("first")
+    answer("second")
+    answer.abandoned()
+    assert await answer.wait(5) == "first"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_may_come_from_another_thread() -> None:
+    answer = Answer()
+    thread = threading.Thread(target=answer, args=("from afar",))
+    thread.start()
+    assert await answer.wait(5) == "from afar"
+    thread.join(5)
+
+
+def test_an_answer_to_a_loop_that_is_closed_is_nothing() -> None:
+    async def make() -> Answer:
+        return Answer()
+
+    answer = asyncio.run(make())
+    answer("anybody there?")
+    answer.abandoned()
+
+
+def test_nobody_waits_and_nothing_complains() -> None:
+    """An exception that is never retrieved would be logged when the future is collected."""
+    complaints: list[dict[str, Any]] = []
+
+    async def abandon() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        answer = Answer()
+        answer.abandoned()
+        done = asyncio.Event()
+        asyncio.get_running_loop().call_soon(done.set)
+        await asyncio.wait_for(done.wait(), 5)
+        del answer
+        gc.collect()
+
+    asyncio.run(abandon())
+    assert complaints == []

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from adapters.polling import Polling
+from adapters.redis import open_bus
+from realtime.errors import UsageError
+from realtime.plug import OURS, check_neighbour, find
+from tests.serving import ROOT
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_everything_of_ours_is_found(name: str) -> None:
+    assert callable(find(name))
+
+
+def test_a_name_finds_what_it_names() -> None:
+    assert find("polling") is Polling
+    assert find("redis") is open_bus
+
+
+def test_an_unknown_name_is_a_sentence_that_names_the_known() -> None:
+    with pytest.raises(UsageError, match="there is no adapter called 'nats'; known are .*redis"):
+        find("nats")
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Path:
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\nfrom realtime import Realtime\nRealtime(FastAPI())\n")
+    return tmp_path
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The author's application, found from the author's folder first and ours second."""
+    code = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; import main"
+    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.process
+def test_an_authors_application_starts(author: Path) -> None:
+    assert run(author).returncode == 0
+
+
+@pytest.mark.parametrize("theirs", ["adapters/__init__.py", "adapters.py"])
+@pytest.mark.process
+def test_a_package_that_hides_ours_is_named_with_its_place(author: Path, theirs: str) -> None:
+    file = author / theirs
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    ended = run(author)
+    place = file.parent if file.name == "__init__.py" else file
+    assert ended.returncode != 0
+    assert f"hidden by another one in {place}: rename that one" in ended.stderr
+    assert str(ROOT / "adapters") in ended.stderr
+
+
+@pytest.mark.process
+def test_a_mere_folder_of_that_name_hides_nothing(author: Path) -> None:
+    (author / "adapters").mkdir()
+    (author / "adapters" / "notes.txt").write_text("")
+    assert run(author).returncode == 0
+
+
+def test_an_unrelated_module_of_that_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adapters", types.ModuleType("adapters"))
+    with pytest.raises(UsageError, match="hidden by another one in somewhere else"):
+        check_neighbour("adapters")
+    monkeypatch.undo()
+    check_neighbour("adapters")

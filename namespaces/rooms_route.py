@@ -19,7 +19,10 @@ def general_route(realtime: Realtime) -> APIRouter:
 
     @router.websocket("/ws/rooms/{namespace:path}/{room}")
     async def rooms(websocket: WebSocket, namespace: str, room: str, username: str | None = None) -> None:
-        """`{"event", "data", "id"?}` in; `{"event", "data"}` and `{"reply": id, "data" or "error"}` out; `/` is `root`."""
+        """`{"event", "data", "id"?}` in; `{"event", "data"}` and `{"reply": id, "data" or "error"}` out.
+
+        The namespace `/` is spelt `root`; an `id` is a number or a short string.
+        """
         name = "/" if namespace == "root" else f"/{namespace}"
         async with realtime.server.raw(name, websocket, {"username": username}, None, (room,)) as peer:
             async for text in peer:

@@ -66,7 +66,15 @@ def _asgi_message(is_text: bool, data: bytes) -> dict[str, Any]:
     return {"type": "websocket.send", "bytes": data}
 
 
+_SHORT: Final = tuple(bytes((0x81, size)) for size in range(126))
+"""Headers of the short texts that nearly every message is."""
+
+
 def _wire(frames: tuple[Frame, ...]) -> bytes:
+    if len(frames) == 1:
+        is_text, data = frames[0]
+        if is_text and len(data) < 126:
+            return _SHORT[len(data)] + data
     return b"".join([_header(is_text, len(data)) + data for is_text, data in frames])
 
 

@@ -64,11 +64,16 @@ def read(text: str, depth: int) -> Any:
     except orjson.JSONDecodeError:
         value = _read_patiently(text)
     else:
-        if _SAMPLED.search(text[::_STRIDE]) and _LONG_NUMBER.search(text):
+        if may_hold_long_number(text):
             value = _read_patiently(text)
     if len(text) > 2 * depth:  # a level takes two characters
         check_depth(text, value, depth)
     return value
+
+
+def may_hold_long_number(text: str) -> bool:
+    """Could there be an integer in it that orjson would read as a float?"""
+    return bool(_SAMPLED.search(text[::_STRIDE]) and _LONG_NUMBER.search(text))
 
 
 def read_json(text: str, depth: int = 64) -> Any:

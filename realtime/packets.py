@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+import orjson
+
 from realtime import json_text
 from realtime.engineio_frames import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, SEPARATOR, UPGRADE, split_payload
 from realtime.errors import ProtocolError
@@ -66,12 +68,27 @@ Place = tuple[Any, Any]
 class Decoder:
     """One client's frames, in order. ``loads`` is a server's own JSON. After a ProtocolError nothing is kept."""
 
-    __slots__ = ("_bytes", "_depth", "_due", "_error", "_limits", "_loads", "_packet", "_places", "_surely_fits")
+    __slots__ = (
+        "_bytes",
+        "_depth",
+        "_due",
+        "_easy",
+        "_error",
+        "_known",
+        "_limits",
+        "_loads",
+        "_packet",
+        "_places",
+        "_surely_fits",
+    )
 
     def __init__(self, limits: PacketLimits = PacketLimits(), loads: Callable[[str], Any] | None = None) -> None:  # noqa: B008
         self._limits = limits
         self._depth = limits.depth
+        self._easy = 2 * limits.depth  # characters: a level of nesting takes two
         self._loads = loads
+        self._known = "/"
+        """The namespace that came last; it need not be looked at again."""
         self._surely_fits = limits.message_bytes // 4  # characters: none takes more than four bytes
         self.clear()
 
@@ -106,8 +123,8 @@ class Decoder:
         if kind == "2" or kind == "3":
             start = frame.find("[", 1, _SHORT_HEAD)
             if start == 1 and kind == "2":
-                return Packet(_EVENT, "/", self._event(frame[1:], "/", None))
-            if start > 1 and (head := _short_head(frame[1:start])):
+                return Packet(_EVENT, "/", self._event(frame[1:], "/", None), None)
+            if start > 1 and (head := self._head(frame[1:start])):
                 namespace, ack_id = head
                 if kind == "2":
                     return Packet(_EVENT, namespace, self._event(frame[start:], namespace, ack_id), ack_id)
@@ -184,8 +201,34 @@ class Decoder:
             raise error
         return packet
 
+    def _head(self, head: str) -> tuple[str, int | None] | None:
+        """(namespace, acknowledgement id) where nothing about them is unusual, else None."""
+        namespace, digits = "/", head
+        if head[0] == "/":
+            namespace, comma, digits = head.partition(",")
+            if namespace != self._known:
+                if not comma or "?" in namespace or not namespace.isprintable():
+                    return None
+                self._known = namespace
+            if not digits:
+                return (namespace, None) if comma else None
+        # isdigit() alone takes the digits of every script.
+        if len(digits) < _NUMBER_DIGITS and digits.isdigit() and digits.isascii():
+            return namespace, int(digits)
+        return None
+
     def _event(self, text: str, namespace: str, ack_id: int | None) -> Any:
-        data = self._json(text, namespace, ack_id)
+        if self._loads is None and len(text) <= self._easy:
+            # What nearly every event is: short, so that a look for long numbers is all it takes.
+            try:
+                data = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                data = self._json(text, namespace, ack_id)
+            else:
+                if json_text.may_hold_long_number(text):
+                    data = self._json(text, namespace, ack_id)
+        else:
+            data = self._json(text, namespace, ack_id)
         # Nearly every event passes here and is spared the call, which says what is wrong with the others.
         if not data or type(data[0]) is not str or len(data[0]) > self._limits.name or data[0] in LIFECYCLE_EVENTS:
             check_event(data, self._limits)
@@ -218,21 +261,6 @@ class Decoder:
             raise json_text.NotJson
         json_text.check_depth(text, value, self._depth)
         return value
-
-
-def _short_head(head: str) -> tuple[str, int | None] | None:
-    """(namespace, acknowledgement id) where nothing about them is unusual, else None."""
-    namespace, digits = "/", head
-    if head[0] == "/":
-        namespace, comma, digits = head.partition(",")
-        if not comma or "?" in namespace or not namespace.isprintable():
-            return None
-        if not digits:
-            return namespace, None
-    # isdigit() alone takes the digits of every script.
-    if len(digits) < _NUMBER_DIGITS and digits.isdigit() and digits.isascii():
-        return namespace, int(digits)
-    return None
 
 
 def _size(text: str) -> int:

@@ -81,7 +81,7 @@ def short_message(data: bytes) -> str | bytes | None:
 
     None: read it with a FrameReader, which also says what is wrong.
     """
-    if len(data) < 6 or len(data) != data[1] - _MASKED + 6:
+    if not 6 <= len(data) <= SHORT_BYTES or len(data) != data[1] - _MASKED + 6:
         return None
     first = data[0]
     if first == _TEXT_START:

@@ -130,7 +130,7 @@ class FastProtocol(asyncio.Protocol):
             self._asgi.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         self._state = _CLOSED
         self._stop_timers()
         self._gone(Reason.TRANSPORT_CLOSE if exc is None else Reason.TRANSPORT_ERROR, 1006, "")
@@ -298,7 +298,7 @@ class FastProtocol(asyncio.Protocol):
 
     async def _run(self, scope: dict[str, Any], asgi: AsgiSide) -> None:
         try:
-            await self._config.loaded_app(scope, asgi.receive, asgi.send)  # type: ignore[arg-type]
+            await self._config.loaded_app(scope, asgi.receive, asgi.send)
         except ClientDisconnected:
             pass
         except Exception:

@@ -105,8 +105,7 @@ async def test_socket_io_and_plain_clients_share_a_room(server: RunningApp) -> N
         await gina.say({"event": "message", "data": {"room": room, "text": "from the general route"}})
         for client in everyone:
             name = "chat" if client is jo else "message"
-            heard = {(await client.until(name, text=text))["username"] for text in ["from socket.io"]}
-            assert heard == {"anna"}
+            assert (await client.until(name, text="from socket.io"))["username"] == "anna"
         for text, user in (
             ("from polling", "paul"),
             ("from a plain text", "rita"),
@@ -220,24 +219,18 @@ async def test_who_has_not_joined_neither_speaks_nor_types(server: RunningApp) -
 async def test_rooms_of_the_system_are_closed_to_everybody(server: RunningApp) -> None:
     bob = fresh("bob")
     async with guest(server, "alice") as alice, guest(server, bob) as victim, aiohttp.ClientSession() as http:
-        sid = victim.client.get_sid("/chat")
-        own = alice.client.get_sid("/chat")
-        for room in (*SYSTEM_ROOMS.values(), f"@guest:{bob}", f"@alice:{bob}", "@guest:alice", sid):
-            code = "system_room" if room != sid else None
+        for room in (*SYSTEM_ROOMS.values(), f"@guest:{bob}", f"@alice:{bob}", "@guest:alice"):
             for event in ("join", "leave", "history", "members"):
-                if room == sid and event != "join":
-                    continue  # it names nothing that could be read
-                assert (await problem_of(alice, event, {"room": room}))["code"] == (code or "system_room"), (
-                    event,
-                    room,
-                )
+                assert (await problem_of(alice, event, {"room": room}))["code"] == "system_room", (event, room)
             for event in ("message", "typing"):
                 said = {"room": room, "text": "x", "typing": True}
                 assert (await problem_of(alice, event, said))["code"] == "not_in_room", (event, room)
-            if room != sid:
-                async with http.get(f"{server.url}/chat/{room}/history") as answer:
-                    assert (answer.status, (await answer.json())["code"]) == (403, "system_room")
-        assert (await problem_of(alice, "message", {"room": own, "text": "x"}))["code"] == "not_in_room"
+            async with http.get(f"{server.url}/chat/{room}/history") as answer:
+                assert (answer.status, (await answer.json())["code"]) == (403, "system_room")
+        assert (await problem_of(alice, "join", {"room": victim.client.get_sid("/chat")}))["code"] == "system_room"
+        for client in (alice, victim):  # a sid is a room, and never one to speak in
+            said = {"room": client.client.get_sid("/chat"), "text": "x"}
+            assert (await problem_of(alice, "message", said))["code"] == "not_in_room"
         await alice.ask("direct", {"to": bob, "text": "the first that bob hears"})
         await victim.until("message", text="the first that bob hears")
         assert len(victim.all) == 1
@@ -288,7 +281,6 @@ async def test_names_that_only_look_odd_are_rooms_of_their_own(server: RunningAp
         ("message", {"room": "ours", "text": "x", "client_id": "x" * 129}),
         ("message", {"room": "ours", "text": "x", "client_id": 5}),
         ("message", b"bytes"),
-        ("message", {"room": "ours", "text": b"bytes"}),
         ("typing", {"room": "ours", "typing": "perhaps"}),
         ("history", {"room": "ours", "before": 5}),
         ("members", {"name": "ours"}),
@@ -351,18 +343,17 @@ async def test_who_asks_for_no_answer_is_told_an_error_all_the_same(server: Runn
 
 
 @pytest.mark.asyncio
-async def test_a_hundred_rooms_are_enough(server: RunningApp) -> None:
-    async with guest(server, "alice") as alice:
-        rooms = [fresh("room") for _ in range(101)]
-        for start in (0, 50):  # the limit of events per second is another test's
-            for room in rooms[start : start + 50]:
+async def test_there_is_an_end_to_the_rooms_of_one_connection(tmp_path: Path) -> None:
+    assert settings_for(tmp_path).rooms_per_connection == 100
+    rooms = [fresh("room") for _ in range(6)]
+    with RunningApp(settings_for(tmp_path, rooms_per_connection=5)) as server:
+        async with guest(server, "alice") as alice:
+            for room in rooms[:5]:
                 await alice.ask("join", {"room": room})
-        error = await problem_of(alice, "join", {"room": rooms[100]})
-        while error["code"] == "rate_limited":
-            error = await problem_of(alice, "join", {"room": rooms[100]})
-        assert error["code"] == "too_many_rooms"
-        await alice.ask("leave", {"room": rooms[0]})
-        await alice.ask("join", {"room": rooms[100]})
+            assert (await problem_of(alice, "join", {"room": rooms[5]}))["code"] == "too_many_rooms"
+            await alice.ask("join", {"room": rooms[0]})  # it is there already
+            await alice.ask("leave", {"room": rooms[0]})
+            await alice.ask("join", {"room": rooms[5]})
 
 
 @pytest.mark.asyncio
@@ -399,8 +390,6 @@ async def test_an_oversized_text_harms_its_sender_alone(server: RunningApp) -> N
         ({"username": 5}, "invalid_payload"),
         ({"token": 5}, "invalid_payload"),
         ({"token": ["x"]}, "invalid_payload"),
-        ("alice", "invalid_payload"),
-        (["alice"], "invalid_payload"),
     ],
     ids=str,
 )

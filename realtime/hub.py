@@ -17,7 +17,6 @@ from realtime.metrics import Metrics
 from realtime.rooms import Rooms, Target
 from realtime.session import Member, Session, State
 
-
 _running_loop = asyncio._get_running_loop
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 

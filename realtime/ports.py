@@ -176,7 +176,7 @@ class Bus(Protocol):
         """Raises OutsideError when the message could not be handed over, after the adapter's own retries."""
 
     def listen(self) -> AsyncIterator[bytes]:
-        """Messages of all nodes, this one included (the caller knows its own); survives breaks, never ends by itself."""
+        """Messages of all nodes, this one included (the caller knows its own). Survives breaks; ``close`` ends it."""
 
     async def ping(self) -> None:
         """Raises OutsideError when the bus does not answer within a second."""

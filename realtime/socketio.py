@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import socketio as _stock
+from socketio import exceptions
 from socketio import *  # noqa: F403 - the point of this module is to have every name of it
 
 from realtime.errors import UsageError

@@ -53,7 +53,7 @@ class Workers:
             self._call()
 
     async def settle(self, seconds: float, spared: int = 0) -> bool:
-        """Returns when no more than ``spared`` jobs are left (the caller's own), or after this long; True for the first."""
+        """True once no more than ``spared`` jobs (the caller's own) are left, False when that takes longer."""
         until = self._loop.time() + seconds
         while self._unfinished > spared:
             left = until - self._loop.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -54,11 +55,14 @@ class Contestant:
 # ── Python ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _serve(app: str, wire: str) -> list[str]:
+def _fast(app: str) -> list[str]:
+    """Not asked for where it would fall back to the portable wire: that one runs under its own name."""
+    if importlib.util.find_spec("picows") is None:
+        raise Missing("picows is not installed")
+    if not _has_wire_option():
+        raise Missing("`realtime serve` has no --wire here")
     command = [sys.executable, "-m", "realtime", "serve", app, "--port", "{port}", "--log-level", "warning"]
-    if _has_wire_option():
-        return [*command, "--wire", wire]
-    raise Missing("`realtime serve` has no --wire here")
+    return [*command, "--wire", "fast"]
 
 
 @functools.cache
@@ -76,7 +80,10 @@ def _on_uvicorn(app: str) -> list[str]:
 def _classic() -> list[str]:
     """On the fast wire where there is one."""
     app = "benchmarks.servers.ours_classic:app"
-    return _serve(app, "fast") if _has_wire_option() else _on_uvicorn(app)
+    try:
+        return _fast(app)
+    except Missing:
+        return _on_uvicorn(app)
 
 
 # ── Node ─────────────────────────────────────────────────────────────────────────────────────────
@@ -150,7 +157,7 @@ def _last_line(output: bytes) -> str:
 TYPED: Final = "benchmarks.servers.ours_app:app"
 
 CONTESTANTS: Final = (
-    Contestant("fast", "ours, fast wire", lambda: _serve(TYPED, "fast"), ours=True),
+    Contestant("fast", "ours, fast wire", lambda: _fast(TYPED), ours=True),
     Contestant("portable", "ours, portable wire on stock uvicorn", lambda: _on_uvicorn(TYPED), ours=True),
     Contestant("classic", "ours, python-socketio style", _classic, ours=True, lacks=frozenset({"application"})),
     Contestant(

@@ -98,13 +98,14 @@ def _one(
             try:
                 run_group(group, bout, GROUP_SECONDS)
                 server.check()
+            except (Flawed, Refused, TimeoutError, OSError) as error:
+                raise ServerFailed(f"{type(error).__name__}: {error} {server.last_words()}".strip()) from None
             finally:
                 for scenario, figures in bout.found.items():
                     to.measurements.append({**place, "scenario": scenario, "figures": figures})
-    except (ServerFailed, Flawed, Refused, TimeoutError, OSError) as error:
-        sentence = f"{type(error).__name__}: {error}"
-        to.failures.append({**place, "group": group.name, "error": sentence})
-        _say(f"  failed: {sentence}")
+    except ServerFailed as error:
+        to.failures.append({**place, "group": group.name, "error": str(error)})
+        _say(f"  failed: {error}")
 
 
 def _made_ready(contestants: Sequence[Contestant], report: Report) -> list[tuple[Contestant, list[str]]]:

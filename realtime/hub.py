@@ -6,9 +6,8 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
-from threading import Lock
+from threading import Lock, get_ident
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +16,6 @@ from realtime.metrics import Metrics
 from realtime.rooms import Rooms, Target
 from realtime.session import Member, Session, State
 
-_running_loop = asyncio._get_running_loop
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 
 
@@ -129,7 +127,7 @@ class Hub:
             return 0
         started = perf_counter()
         reached = 0
-        loop = _running_loop()
+        thread = get_ident()
         dialects = {member.session.dialect for member in members}
         forms: dict[Any, Encoded | None] = {each: each.event(namespace, event, args) for each in dialects}
         for member in members:
@@ -140,7 +138,7 @@ class Hub:
             reached += 1
             outbox = session.outbox
             way = outbox.way
-            if way is None or member.state is not JOINED or session.loop is not loop:
+            if way is None or member.state is not JOINED or session.thread != thread:
                 member.push(encoded, volatile, key)
             elif not way(encoded):  # ``push`` without its four calls: this is where a server spends its life
                 outbox.way = None

@@ -24,7 +24,7 @@ class Host(Protocol[Given]):
         """What does this job, to be awaited; None when it is done or under way. Neither must raise."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this soon."""
+        """Run this soon, after what was started before it."""
 
     def stop_reading(self) -> None: ...
 
@@ -72,14 +72,20 @@ class Inbox(Generic[Member]):
 
     async def _work(self, member: Member, job: Job | None) -> None:
         """Lives while there is something to do for this membership, and no longer. Cancelled, it drops the rest."""
+        handed_on = False
         try:
             while job is not None:
                 doing = self._host.perform(member, job)
                 if doing is not None:
                     await doing
                 job = self._next(member)
+                if doing is None and job is not None:
+                    # What is under way beside us waits for its start where we would: the next job must not overtake it.
+                    handed_on = True
+                    self._host.start(self._work(member, job))
+                    return
         finally:
-            lane = self._lanes.pop(member)
+            lane = None if handed_on else self._lanes.pop(member)
             if lane:
                 self._done(len(lane))
 

@@ -161,6 +161,11 @@ def write(value: Any, on_bytes: OnBytes, restart: Callable[[], None] | None = No
     """``json_bytes`` with another form for bytes. ``restart`` is called before each new attempt."""
 
     def default(leaf: Any) -> Any:
+        if isinstance(leaf, BaseModel):
+            try:
+                return orjson.Fragment(leaf.__pydantic_serializer__.to_json(leaf))
+            except ValueError:  # a lone surrogate, for one
+                pass
         return _simpler(leaf, on_bytes)
 
     for options in (OPTIONS, _ANY_KEY):

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from threading import get_ident
 from typing import Any, Protocol
 
 from realtime.asked import Asked, Callback
@@ -25,8 +26,6 @@ from realtime.outbox import Bounds, Held, Outbox
 from realtime.ports import Wire
 from realtime.settings import Settings
 from realtime.workers import Workers
-
-_running_loop = asyncio._get_running_loop
 
 UNHEARD = frozenset({Reason.SERVER, Reason.EXPIRED, Reason.REPLACED})
 """Ends by our decision, after which nothing that the client had sent is handled any more."""
@@ -163,6 +162,9 @@ class Session:
         self.scope = scope
         self.environ: dict[str, Any] | None = None
         self.loop = asyncio.get_running_loop()
+        self.thread = get_ident()
+        """The thread of its loop. Comparing threads costs nothing; asking for the running loop asks the kernel for the
+        process id each time (CPython up to 3.11)."""
         self._workers = core.workers(self.loop)
         self.outbox = Outbox(core.bounds, core.metrics.drops.add)
         self.inbox: Inbox[Member] = Inbox(self, core.settings.inbox_limit_events)
@@ -176,7 +178,7 @@ class Session:
 
     def offer(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> None:
         """Send this to the client, from any thread. A client too slow to read it is closed."""
-        if self.loop is _running_loop():
+        if self.thread == get_ident():
             if not self.closed and not self.outbox.offer(encoded, volatile, key):
                 self.close(CloseCode.TOO_SLOW, "too slow to read", Reason.SLOW)
         else:
@@ -184,7 +186,7 @@ class Session:
 
     def hold_back(self, member: Member, encoded: Encoded) -> None:
         """Keep this until the application has let the member in; what is over the bounds of a backlog is dropped."""
-        if self.loop is not _running_loop():
+        if self.thread != get_ident():
             self._elsewhere(self.hold_back, member, encoded)
         elif member.state is not State.PENDING:
             member.push(encoded)  # it was let in, or is gone, while this was on its way here
@@ -225,7 +227,7 @@ class Session:
     def close(self, code: int, text: str, reason: str) -> None:
         """We end it: every membership ends, and the wire says good-bye with this code after what still waits, unless
         the client is too slow to read that. From any thread; repeats do nothing."""
-        if self.loop is not _running_loop():
+        if self.thread != get_ident():
             self._elsewhere(self.close, code, text, reason)
             return
         if self.closed:

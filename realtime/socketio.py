@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import socketio as _stock
-from socketio import exceptions
 from socketio import *  # noqa: F403 - the point of this module is to have every name of it
+from socketio import exceptions as exceptions
 
 from realtime.errors import UsageError
 from realtime.metrics import Metrics

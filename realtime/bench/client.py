@@ -43,6 +43,10 @@ class Listener(Protocol):
 
     def ack(self, client: Client, packet: Packet) -> None: ...
 
+    def lost(self, client: Client) -> None:
+        """Once, when the connection of a client ended that did not mean to."""
+        ...
+
 
 class Deaf:
     """Hears nothing: for clients that are only there."""
@@ -52,6 +56,9 @@ class Deaf:
 
     def ack(self, client: Client, packet: Packet) -> None:
         """Not counted."""
+
+    def lost(self, client: Client) -> None:
+        """Seen by those who look at ``Client.gone``."""
 
 
 DEAF: Final = Deaf()
@@ -92,10 +99,12 @@ class Client:
 
     def lost(self, reason: str) -> None:
         """The connection has ended; the first reason counts."""
-        if self.gone is None:
-            self.gone = reason
+        first = self.gone is None
+        self.gone = self.gone or reason
         if self._answer is not None:
             self._settle(Refused(self.gone))
+        if first:
+            self.listener.lost(self)
 
     # --- steps that are answered
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from realtime.bench.crowd import WIRES, raise_file_limit, silent, speech_of
+from realtime.bench.crowd import raise_file_limit, silent, speech_of
 from realtime.bench.figures import Result
 from realtime.bench.scenarios import SCENARIOS, Plan, run
+from realtime.bench.speech import SMALLEST
 from realtime.errors import UsageError
 
 try:
@@ -33,7 +34,7 @@ def bench(
         float,
         typer.Option(help="Messages a second (echo: of each client); 0 is as fast as the server answers.", min=0),
     ] = 50.0,
-    size: Annotated[int, typer.Option(help="Bytes of a message's text.", min=8)] = 100,
+    size: Annotated[int, typer.Option(help="Bytes of a message's text.", min=SMALLEST)] = 100,
     burst: Annotated[int, typer.Option(help="Fan-out: messages said at once.", min=1)] = 1,
     at_once: Annotated[int, typer.Option(help="Connections under way at the same time.", min=1)] = 100,
     room: Annotated[str, typer.Option(help="The room, $room in the events below.")] = "bench",
@@ -109,4 +110,4 @@ def _stop(sentence: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-__all__ = ["WIRES", "bench", "measure"]
+__all__ = ["bench", "measure"]

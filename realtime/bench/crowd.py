@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -117,10 +116,6 @@ class Crowd:
     refused: dict[str, int] = field(default_factory=dict)
     entries: list[float] = field(default_factory=list)
     _memo: Memo = field(default_factory=dict)
-
-    def but(self, entry: Entry) -> Crowd:
-        """An empty crowd of the same kind that enters in another way."""
-        return replace(self, entry=entry, clients=[], refused={}, entries=[])
 
     async def open(self, count: int, at_once: int = 100) -> list[Client]:
         """Let ``count`` more clients in, ``at_once`` of them under way at a time; those that came in are returned.
@@ -236,12 +231,3 @@ def _words(error: Exception) -> str:
     if isinstance(error, Refused):
         return error.code
     return "timeout" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-
-
-@contextlib.asynccontextmanager
-async def gathered(crowd: Crowd, count: int, at_once: int = 100) -> AsyncIterator[list[Client]]:
-    """``count`` clients for as long as the block lasts."""
-    try:
-        yield await crowd.open(count, at_once)
-    finally:
-        await crowd.close()

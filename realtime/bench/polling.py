@@ -97,7 +97,7 @@ def read_answer(data: bytes) -> tuple[bytes | None, int]:
 
 def _read_chunks(data: bytes, at: int) -> tuple[bytes | None, int]:
     """RFC 9112 section 7.1, without trailers."""
-    parts = []
+    parts: list[bytes] = []
     while (line := data.find(b"\r\n", at)) >= 0:
         size = int(data[at:line].partition(b";")[0], 16)
         at = line + 2 + size + 2

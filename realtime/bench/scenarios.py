@@ -15,7 +15,6 @@ from realtime.bench.work import PROGRESS_SECONDS, Echo, FanOut
 
 SCENARIOS: Final = ("fan-out", "echo", "connect", "idle")
 
-CHAT: Final = {"namespace": "/chat", "auth": {"username": "bench"}}
 ROUTES: Final = {"fan-out": "/ws/chat/bench?room=$room", "echo": "/ws"}
 """Where raw clients go when the URL has no path: the routes of the application that comes with this package."""
 

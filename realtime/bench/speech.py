@@ -50,7 +50,6 @@ class Packet(NamedTuple):
 class Speech(Protocol):
     """How one kind of client talks."""
 
-    name: str
     opcode: int
     engine: bool  # whether Engine.IO is spoken: a handshake, pings, namespaces
 
@@ -100,7 +99,6 @@ def _body(payload: bytes) -> bytes:
 class SocketIO:
     """Socket.IO's text packets."""
 
-    name = "socketio"
     opcode = TEXT
     engine = True
     _WORDS: Final = {b"2": Kind.PING, b"0": Kind.OPEN, b"1": Kind.CLOSE, b"40": Kind.CONNECT, b"41": Kind.CLOSE}
@@ -131,7 +129,6 @@ def _prefix(namespace: str) -> bytes:
 class MsgPack:
     """Socket.IO's packets as MessagePack: binary frames; Engine.IO's own packets stay text."""
 
-    name = "msgpack"
     opcode = BINARY
     engine = True
     _KINDS: Final = {0: Kind.CONNECT, 1: Kind.CLOSE, 3: Kind.ACK, 4: Kind.REFUSED}
@@ -163,7 +160,6 @@ def _json(value: Any) -> bytes:
 class Raw:
     """Plain WebSocket text: an event is its text, or JSON where it is anything but one string."""
 
-    name = "raw"
     opcode = TEXT
     engine = False
 

@@ -93,6 +93,11 @@ class FanOut:
             if self.delivered == self._awaited:
                 self._all_here()
 
+    def lost(self, client: Client) -> None:
+        """What it was to hear will never come, so that nobody would say the next thing."""
+        if self._eager:
+            self._finish()
+
     # --- inside
 
     def _say(self) -> None:
@@ -113,10 +118,13 @@ class FanOut:
 
     def _all_here(self) -> None:
         if self._over or (self._eager and (perf_counter() >= self._until or self.next >= NUMBERS)):
-            if not self._done.done():
-                self._done.set_result(None)
+            self._finish()
         elif self._eager:
             self._say()
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
     async def _keep_pace(self, pause: float) -> None:
         """One burst at each of its times, whether the last one has arrived or not."""
@@ -147,7 +155,7 @@ class Echo:
         self._size = size
         self._pause = 0.0
         self._until = 0.0
-        self._talking = 0
+        self._talking = set(clients)
         self._said_at: dict[Client, float] = {}
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
@@ -160,7 +168,7 @@ class Echo:
         started = perf_counter()
         self._until = started + seconds
         self._pause = 1 / rate if rate > 0 else 0.0
-        self._talking = len(self.clients)
+        self._talking.difference_update([client for client in self.clients if client.gone])
         telling = _run_beside(_tell(progress, seconds))
         for place, client in enumerate(self.clients):
             # Spread over the pause: they did not all come in the same moment.
@@ -192,13 +200,16 @@ class Echo:
         else:
             self.repeated += 1
 
+    def lost(self, client: Client) -> None:
+        self._fall_silent(client)
+
     # --- inside
 
     def _say(self, client: Client) -> None:
+        if client not in self._talking:
+            return
         if perf_counter() >= self._until or client.expected >= NUMBERS:
-            self._talking -= 1
-            if self._talking == 0 and not self._done.done():
-                self._done.set_result(None)
+            self._fall_silent(client)
             return
         self.sent += 1
         self._said_at[client] = perf_counter()
@@ -206,6 +217,11 @@ class Echo:
         text = stamp(number, self._size)
         event = [text] if self._event is None else [*self._event, text]
         client.say(event, number if client.speech.engine else None)
+
+    def _fall_silent(self, client: Client) -> None:
+        self._talking.discard(client)
+        if not self._talking and not self._done.done():
+            self._done.set_result(None)
 
     def _count(self, client: Client) -> None:
         self.latencies.append(perf_counter() - self._said_at[client])

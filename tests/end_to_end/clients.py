@@ -66,10 +66,10 @@ class Told:
 class SocketIOClient(Told):
     """One namespace of a python-socketio client."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, http: aiohttp.ClientSession) -> None:
         super().__init__()
         self.namespace = namespace
-        self.client = socketio.AsyncClient(reconnection=False)
+        self.client = socketio.AsyncClient(reconnection=False, http_session=http)
         self.gone = asyncio.Event()
         self.client.on("*", self._heard, namespace=namespace)
         self.client.on("disconnect", self._left, namespace=namespace)
@@ -99,7 +99,8 @@ async def socket_io(
     url: str, namespace: str = "/chat", *, auth: Any = None, transports: list[str] | None = None
 ) -> AsyncIterator[SocketIOClient]:
     """``transports``: one alone, or both (the client begins with polling and upgrades)."""
-    found = SocketIOClient(namespace)
+    http = reading_session()
+    found = SocketIOClient(namespace, http)
     try:
         await within(
             found.client.connect(url, namespaces=[namespace], auth=auth, transports=transports, wait_timeout=SECONDS)
@@ -110,7 +111,21 @@ async def socket_io(
         await within(found.client.disconnect())
         if writing is not None:
             writing.cancel()  # after the server's good-bye a polling client waits 30 s for something to write
-        await within(found.client.eio.wait())
+        if found.client.eio.read_loop_task is not None:
+            await asyncio.wait([found.client.eio.read_loop_task], timeout=SECONDS)
+        await http.close()
+
+
+def reading_session() -> aiohttp.ClientSession:
+    """For python-socketio's client: it leaves the answers to its POSTs unread, which aiohttp warns of in the end."""
+
+    async def read(session: Any, context: Any, params: aiohttp.TraceRequestEndParams) -> None:
+        if params.response.status != 101:
+            await params.response.read()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(read)
+    return aiohttp.ClientSession(trace_configs=[trace])
 
 
 @asynccontextmanager

@@ -37,8 +37,8 @@ from realtime import (
 
 logger = logging.getLogger("realtime.chat")
 
-DOUBT_SECONDS: Final = 5.0
-"""Between two questions about one guest's name, while nobody answers: each may take a second."""
+NAME_CHECK_SECONDS: Final = 10.0
+"""Between two questions about one guest's name. While nobody answers, each may take a second."""
 
 
 class InRoom(BaseModel):
@@ -138,18 +138,16 @@ class Chat(Namespace):
 
     async def _is_taken(self, socket: Socket, name: str) -> bool:
         """Where that cannot be known this instance goes on alone, and asks again when the guest says something."""
+        socket.data["name_checked_at"] = time.monotonic()
         try:
-            taken = await self._holders.held(name)
+            return await self._holders.held(name)
         except OutsideError:
-            socket.data["doubted_at"] = time.monotonic()
             return False
-        socket.data.pop("doubted_at", None)
-        return taken
 
     async def check_name(self, socket: Socket) -> None:
-        """Before a guest says something: a name that could not be checked when it came may be taken after all."""
-        doubted_at = socket.data.get("doubted_at")
-        if doubted_at is None or time.monotonic() < doubted_at + DOUBT_SECONDS:
+        """Before somebody says something: a guest's name may be taken by now, on an instance that could not tell us."""
+        checked_at = socket.data.get("name_checked_at")  # a token holder's never was
+        if checked_at is None or time.monotonic() < checked_at + NAME_CHECK_SECONDS:
             return
         name = socket.user.user_id
         if await self._is_taken(socket, name):

@@ -20,6 +20,7 @@ from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
 from realtime.errors import CloseCode
 from realtime.inbox import Inbox, Job
+from realtime.loops import PerLoop
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.outbox import Bounds, Held, Outbox
@@ -128,26 +129,8 @@ class Core:
     bounds: Bounds
     new_sid: Callable[[], str]
     sessions: dict[str, Session] = field(default_factory=dict)
-    _deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = field(default_factory=dict)
-    _workers: dict[asyncio.AbstractEventLoop, Workers] = field(default_factory=dict)
-
-    def workers(self, loop: asyncio.AbstractEventLoop) -> Workers:
-        """Those who run the handlers on this loop; those of loops that are closed are let go."""
-        found = self._workers.get(loop)
-        if found is None:
-            for old in [each for each in list(self._workers) if each.is_closed()]:
-                self._workers.pop(old, None)
-            found = self._workers[loop] = Workers(loop)
-        return found
-
-    def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
-        """The clock of this loop; those of loops that are closed are let go."""
-        found = self._deadlines.get(loop)
-        if found is None:
-            for old in [each for each in list(self._deadlines) if each.is_closed()]:
-                self._deadlines.pop(old, None)
-            found = self._deadlines[loop] = Deadlines(loop)
-        return found
+    deadlines: PerLoop[Deadlines] = field(default_factory=lambda: PerLoop(Deadlines))
+    workers: PerLoop[Workers] = field(default_factory=lambda: PerLoop(Workers))
 
 
 class Session:

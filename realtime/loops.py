@@ -1,0 +1,27 @@
+"""One of something for each event loop: an application may run on several (Starlette's TestClient gives each
+connection its own), and what belongs to one loop must not be used from another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Thing = TypeVar("Thing")
+
+
+class PerLoop(Generic[Thing]):
+    """Call it with a loop. What belonged to loops that are closed is let go."""
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], Thing]) -> None:
+        self._make = make
+        self._things: dict[asyncio.AbstractEventLoop, Thing] = {}
+
+    def __call__(self, loop: asyncio.AbstractEventLoop) -> Thing:
+        """The one of this loop, made when it is first asked for."""
+        found = self._things.get(loop)
+        if found is None:
+            for old in [each for each in list(self._things) if each.is_closed()]:
+                self._things.pop(old, None)
+            found = self._things[loop] = self._make(loop)
+        return found

@@ -1,0 +1,709 @@
+"""The connection itself: the handshake, the direct channel, limits, time, and every way it can end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from adapters.fast import protocol
+from realtime.codecs import Encoded
+from realtime.codecs import text as encoded
+from tests.adapters.fast.links import Recorded, direct
+from tests.adapters.fast.served import Served, echo
+from tests.adapters.fast.wire_client import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Header,
+    WireClient,
+    close,
+    frame,
+    request,
+    text,
+)
+
+SMALL = 16 << 10
+"""Bytes the kernel keeps for a client that is to be slow."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that do not answer a close are cut soon."""
+    monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
+
+
+def connect(served: Served, **options: Any) -> tuple[WireClient, Recorded]:
+    client = served.client(direct(served), **options)
+    assert client.status == 101
+    return client, served.told()
+
+
+class TestHandshake:
+    @pytest.fixture
+    def never_asked(self, served: Served) -> bytes:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            served.heard.put("the application was asked")
+
+        return served.route(app).encode()
+
+    @pytest.mark.parametrize(
+        ("status", "extra"),
+        [
+            (400, (b"sec-websocket-key", b"tooshort")),
+            (400, (b"sec-websocket-key", b"?" * 24)),
+            (426, (b"sec-websocket-version", b"8")),
+            (400, (b"content-length", b"5")),
+            (400, (b"sec-websocket-protocol", "früh".encode())),
+            (400, (b"sec-websocket-protocol", b"a,\x85")),
+            (431, (b"sec-websocket-protocol", b"a" * 20_000)),
+        ],
+    )
+    def test_is_refused_and_the_application_never_asked(
+        self, served: Served, never_asked: bytes, status: int, extra: Header
+    ) -> None:
+        with WireClient(served.port, request(never_asked, extra)) as client:
+            assert client.status == status
+            assert client.header(b"connection") == b"close"
+            assert (client.header(b"sec-websocket-version") == b"13") == (status == 426)
+            assert len(client.rest()) == int(client.header(b"content-length") or 0)
+
+    @pytest.mark.parametrize("missing", [b"host", b"sec-websocket-key", b"sec-websocket-version"])
+    def test_without_what_it_needs(self, served: Served, never_asked: bytes, missing: bytes) -> None:
+        with WireClient(served.port, request(never_asked, without=[missing])) as client:
+            assert client.status == 400
+
+    def test_by_another_method(self, served: Served, never_asked: bytes) -> None:
+        with WireClient(served.port, request(never_asked, method=b"POST")) as client:
+            assert client.status == 400
+
+    def test_with_200_headers_or_100_kilobytes(self, served: Served, never_asked: bytes) -> None:
+        with WireClient(served.port, request(never_asked, *[(b"x-%d" % n, b"y") for n in range(200)])) as client:
+            assert client.status == 431
+        # h11 has a limit of its own, and another word for it
+        with WireClient(served.port, request(never_asked, (b"sec-websocket-protocol", b"a" * 100_000))) as client:
+            assert client.status in (431, 400)
+
+    @pytest.mark.parametrize("odd", [b"a\x0bb", b"a\x0cb", b"a\x85b", b"\x85", b"\xff\xfe"])
+    def test_odd_header_values_are_refused_or_left_as_they_are(self, served: Served, odd: bytes) -> None:
+        async def look(scope: Any, receive: Any, send: Any) -> None:
+            served.heard.put(dict(scope["headers"])[b"x-odd"])
+
+        with WireClient(served.port, request(served.route(look).encode(), (b"x-odd", odd))) as client:
+            if client.status == 400:
+                assert odd[1:2] in (b"\x0b", b"\x0c"), "obs-text is allowed (RFC 9110 section 5.5)"
+            else:
+                assert served.told() == odd
+
+    def test_a_whole_url_as_target(self, served: Served) -> None:
+        path = served.route(echo).encode()
+        with WireClient(served.port, request(b"http://localhost" + path)) as client:
+            assert client.status == 101
+
+    def test_frames_that_come_before_the_answer_wait_for_it(self, served: Served) -> None:
+        go = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            served.heard.put(scope["extensions"]["realtime.direct"])
+            await go.wait()
+            await echo(scope, receive, send)
+
+        client = Unanswered(served.port, request(served.route(slow).encode()))
+        line = served.told()
+        client.send(text("early"))
+        assert served.call(lambda: line.reading_paused)
+        served.call(go.set)
+        assert client.answer()[0] == 101
+        assert client.hear() == "early"
+        client.socket.close()
+
+    def test_bytes_that_come_while_reading_is_paused_are_no_clients_of_ours(self, served: Served) -> None:
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            served.heard.put(scope["extensions"]["realtime.direct"])
+            await receive()
+            served.heard.put(await receive())
+
+        client = Unanswered(served.port, request(served.route(waiting).encode()))
+        line = served.told()
+        served.call(line.data_received, b"\x81")
+        assert served.told()["code"] == 1006
+        assert client.rest() == b""
+        client.socket.close()
+
+
+class Unanswered(WireClient):
+    """Reads the answer's head when it is told to."""
+
+    def _head(self) -> tuple[int, list[Header]]:
+        return 0, []
+
+    def answer(self) -> tuple[int, list[Header]]:
+        return super()._head()
+
+
+class TestDirect:
+    def test_frames_by_plain_call_and_no_task_is_left(self, served: Served) -> None:
+        client, link = connect(served)
+        client.say("hello")
+        assert link.next() == "hello"
+        assert not served.state.tasks
+        assert len(served.tasks()) == served.resting_tasks
+        assert served.state.connections == {link.fast}
+        client.send(frame(BINARY, b"\x00\xff") + text("") + text("κόσμε") + frame(TEXT, b"x" * 70_000))
+        assert [link.next() for _ in range(4)] == [b"\x00\xff", "", "κόσμε", "x" * 70_000]
+        client.send(frame(TEXT, b"a", fin=False) + frame(PING, b"!") + frame(CONTINUATION, b"b"))
+        assert link.next() == "ab"
+        assert client.frame() == (0x80 | PONG, b"!")
+        served.call(link.fast.send, encoded("from us"))
+        assert client.hear() == "from us"
+        client.socket.close()
+        assert link.end() == ("lost", "transport close")
+
+    def test_after_a_split_frame_the_short_way_is_taken_again(self, served: Served) -> None:
+        client, link = connect(served)
+        data = text("split")
+        client.send(data[:3])
+        served.call(lambda: None)
+        client.send(data[3:] + text("whole")[:1])
+        assert link.next() == "split"
+        client.send(text("whole")[1:])
+        assert link.next() == "whole"
+        assert served.call(lambda: link.fast._reader) is None
+        client.socket.close()
+        link.end()
+
+    def test_pausing_holds_what_the_same_read_brought(self, served: Served) -> None:
+        client, link = connect(served)
+
+        def one_at_a_time(content: str | bytes) -> None:
+            link.frames.put(content)
+            link.fast.pause()
+
+        link.hears = one_at_a_time
+        client.send(b"".join(text(str(number)) for number in range(10)) + frame(PING, b"!") + close(4000))
+        for number in range(10):
+            assert link.next() == str(number)
+            assert link.frames.empty()
+            assert link.ends.empty(), "a close is read after what came before it"
+            served.call(link.fast.resume)
+        assert client.frame() == (0x80 | PONG, b"!")
+        assert client.goodbye() == (4000, "")
+        assert link.end() == ("lost", "transport close")
+        client.socket.close()
+
+    def test_pausing_within_a_pause_and_resuming_within_a_frame(self, served: Served) -> None:
+        client, link = connect(served)
+
+        def in_and_out(content: str | bytes) -> None:
+            link.frames.put(content)
+            link.fast.pause()
+            link.fast.pause()
+            link.fast.resume()
+            link.fast.resume()
+
+        link.hears = in_and_out
+        client.send(b"".join(text(str(number)) for number in range(10)))
+        assert [link.next() for _ in range(10)] == [str(number) for number in range(10)]
+        client.say("more")
+        assert link.next() == "more"
+        client.socket.close()
+        link.end()
+
+    def test_pausing_stops_the_reading(self, served: Served) -> None:
+        client, link = connect(served, buffers=SMALL)
+        served.call(link.fast.pause)
+        begun, left = client.flood(frame(BINARY, bytes(10_000)))
+        assert begun < 200
+        served.call(link.fast.resume)
+        client.send(left + text("last"))
+        assert [link.next() for _ in range(begun + 1)] == [bytes(10_000)] * begun + ["last"]
+        client.socket.close()
+        link.end()
+
+    def test_full_then_taken_on_drain_in_order(self, served: Served) -> None:
+        client, link = connect(served, buffers=SMALL)
+
+        def flood() -> tuple[int, int]:
+            for number in range(100):
+                link.outbox.offer(encoded(f"{number:3}" + "x" * 50_000))
+            return len(link.outbox), link.fast._transport.get_write_buffer_size()
+
+        waiting, buffered = served.call(flood)
+        assert waiting > 90
+        assert buffered < 200_000
+        assert link.takes == 0
+        assert [int(client.hear()[:3]) for _ in range(100)] == list(range(100))
+        served.call(link.outbox.offer, encoded("after"))
+        assert client.hear() == "after"
+        assert link.takes > 0
+        client.socket.close()
+        link.end()
+
+    def test_an_emission_of_several_frames(self, served: Served) -> None:
+        client, link = connect(served)
+        served.call(link.fast.send, Encoded(((True, b"51-[]"), (False, b"\x01"))))
+        assert client.hear() == "51-[]"
+        assert client.frame() == (0x80 | BINARY, b"\x01")
+        client.socket.close()
+        link.end()
+
+    def test_an_unaccepted_client_that_went_raises_an_os_error(self, served: Served) -> None:
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            channel = scope["extensions"]["realtime.direct"]
+            channel._transport.abort()
+            try:
+                channel.accept_now()
+            except OSError as error:
+                served.heard.put(type(error).__name__)
+                raise
+
+        client = Unanswered(served.port, request(served.route(late).encode()))
+        assert served.told() == "ClientDisconnected"
+        client.socket.close()
+
+    def test_accepting_twice(self, served: Served) -> None:
+        async def twice(scope: Any, receive: Any, send: Any) -> None:
+            channel = scope["extensions"]["realtime.direct"]
+            channel.accept_now()
+            channel.accept_now()
+
+        with served.client(twice) as client:
+            assert client.goodbye()[0] == 1000  # nobody took it over, so the call's end is the connection's
+
+
+class TestLimit:
+    """The limit holds on the short way and on the long one."""
+
+    @pytest.fixture(scope="class")
+    def narrow(self) -> Iterator[Served]:
+        with Served(ws_max_size=100) as served:
+            yield served
+
+    @pytest.mark.parametrize("sent", [text("x" * 101), text("x" * 126), text("x" * 70_000), text("é" * 51)])
+    def test_over_it_1009(self, narrow: Served, sent: bytes) -> None:
+        with narrow.client(echo) as client:
+            client.send(text("x" * 100))
+            assert client.hear() == "x" * 100
+            client.send(sent)
+            assert client.goodbye()[0] == 1009
+            assert client.rest() == b""
+        narrow.settle()
+
+    def test_the_close_arrives_though_the_client_goes_on_sending(self, served: Served) -> None:
+        """A socket closed with unread bytes would be reset, and the reset overtakes the close frame."""
+        client, link = connect(served)
+        client.send(frame(BINARY, bytes(8 << 20)))
+        assert client.goodbye() == (1009, "message too big")
+        assert link.end() == ("broken", "1009")
+        client.send(close(1009))
+        assert client.rest() == b""
+        assert link.end() == ("lost", "transport close")
+        assert link.ends.empty()
+        client.socket.close()
+
+
+class TestViolation:
+    @pytest.mark.parametrize(
+        ("code", "sent"),
+        [
+            (1002, frame(TEXT, b"x", rsv=4)),
+            (1002, frame(TEXT, b"x", mask=None)),
+            (1002, frame(3)),
+            (1002, frame(CONTINUATION)),
+            (1002, frame(PING, bytes(126))),
+            (1002, close(1005)),
+            (1007, frame(TEXT, b"\xff")),
+            (1007, frame(TEXT, b"\xce", fin=False) + frame(CONTINUATION, b"\xce")),
+        ],
+    )
+    def test_is_told_to_the_link_and_to_the_client(self, served: Served, code: int, sent: bytes) -> None:
+        client, link = connect(served)
+        client.send(text("before") + sent + text("after"))
+        assert client.goodbye()[0] == code
+        assert client.rest() == b""
+        client.socket.close()
+        assert link.next() == "before"
+        assert link.end() == ("broken", str(code))
+        assert link.end() == ("lost", "transport close")
+        served.settle()
+        assert link.frames.empty()
+        assert link.ends.empty()
+
+    def test_the_applications_disconnect_has_the_code(self, served: Served) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            served.heard.put(await receive())
+
+        with served.client(app) as client:
+            client.send(frame(TEXT, b"\xff"))
+            assert client.goodbye() == (1007, "a text must be UTF-8")
+        assert served.told() == {"type": "websocket.disconnect", "code": 1007, "reason": "a text must be UTF-8"}
+
+    def test_after_our_close_ends_at_once(self, served: Served) -> None:
+        client, link = connect(served)
+        served.call(link.fast.close, 4000, "bye")
+        client.send(frame(3))
+        assert client.goodbye() == (4000, "bye")
+        assert client.rest() == b""
+        assert link.end() == ("lost", "transport close")
+        client.socket.close()
+
+    def test_while_paused(self, served: Served) -> None:
+        client, link = connect(served)
+        link.hears = lambda content: link.fast.pause()
+        client.send(text("pauses") + text("held") + frame(3))
+        assert client.goodbye()[0] == 1002
+        client.socket.close()
+        assert [link.end(), link.end()] == [("broken", "1002"), ("lost", "transport close")]
+
+    def test_data_after_the_clients_close_is_not_looked_at(self, served: Served) -> None:
+        client, link = connect(served)
+        client.send(close(1000) + text("after") + frame(3) + close(4000))
+        assert client.goodbye() == (1000, "")
+        assert client.rest() == b""
+        client.socket.close()
+        assert link.end() == ("lost", "transport close")
+        served.settle()
+        assert link.frames.empty()
+        assert link.ends.empty()
+
+
+class TestTheEnd:
+    def test_our_close_is_answered_and_nothing_is_sent_after_it(self, served: Served) -> None:
+        client, link = connect(served)
+
+        def leave() -> None:
+            link.fast.close(4503, "revoked")
+            link.fast.close(4000, "again")
+            link.fast.send(encoded("too late"))
+
+        served.call(leave)
+        assert client.goodbye() == (4503, "revoked")
+        client.send(text("still talking") + frame(PING) + close(4503))
+        assert client.rest() == b""
+        client.socket.close()
+        assert link.end() == ("lost", "transport close")
+        served.settle()
+        assert link.ends.empty()
+        assert link.frames.empty()
+
+    def test_a_code_that_may_not_be_sent_leaves_the_connection_as_it_was(self, served: Served) -> None:
+        client, link = connect(served)
+        with pytest.raises(ValueError):
+            served.call(link.fast.close, 1006, "")
+        client.say("alive")
+        assert link.next() == "alive"
+        client.socket.close()
+        link.end()
+
+    LEAVING: tuple[Callable[[WireClient], None], ...] = (
+        lambda client: client.socket.close(),
+        WireClient.vanish,
+        lambda client: client.send(close()),
+        lambda client: client.send(close(None)),
+        lambda client: client.send(frame(CLOSE, b"\x00")),
+    )
+
+    @pytest.mark.parametrize("leave", LEAVING)
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_the_link_is_told_once(self, served: Served, leave: Callable[[WireClient], None], paused: bool) -> None:
+        client, link = connect(served)
+        if paused:
+            served.call(link.fast.pause)
+        leave(client)
+        client.socket.close()
+        served.call(link.fast.resume)
+        ends = [link.end()]
+        if ends[0][0] == "broken":
+            ends.append(link.end())
+        served.settle()
+        assert [kind for kind, _ in ends].count("lost") == 1
+        assert link.ends.empty()
+
+    @pytest.mark.usefixtures("impatient")
+    def test_a_client_that_does_not_read_our_close_is_cut(self, served: Served) -> None:
+        client, link = connect(served, buffers=SMALL)
+
+        def fill_and_leave() -> None:
+            for _ in range(100):
+                link.outbox.offer(encoded("x" * 50_000))
+            link.fast.close(4430, "too slow to read")
+
+        served.call(fill_and_leave)
+        assert link.end()[0] == "lost"
+        served.settle()
+        client.socket.close()
+
+    @pytest.mark.usefixtures("impatient")
+    @pytest.mark.parametrize("end", [close(), frame(3), b""], ids=["close", "violation", "end of file"])
+    def test_a_client_that_leaves_and_does_not_read_is_cut(self, served: Served, end: bytes) -> None:
+        client, link = connect(served, buffers=SMALL)
+        served.call(lambda: [link.outbox.offer(encoded("x" * 50_000)) for _ in range(100)])
+        client.send(end)
+        client.socket.shutdown(1)
+        while link.end()[0] != "lost":
+            pass
+        served.settle()
+        client.socket.close()
+
+    @pytest.mark.usefixtures("impatient")
+    def test_a_client_that_does_not_answer_our_close_is_cut(self, served: Served) -> None:
+        client, link = connect(served)
+        served.call(link.fast.close, 4000, "")
+        assert client.goodbye() == (4000, "")
+        assert client.rest() == b""
+        assert link.end()[0] == "lost"
+        client.socket.close()
+
+    @pytest.mark.usefixtures("impatient")
+    def test_a_client_that_does_not_read_its_refusal_is_cut(self, served: Served) -> None:
+        async def refusing(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.http.response.start", "status": 400})
+            await send({"type": "websocket.http.response.body", "body": bytes(16 << 20)})
+
+        client = Unanswered(served.port, request(served.route(refusing).encode()), buffers=SMALL)
+        with served.changed:
+            assert served.changed.wait_for(lambda: bool(served.state.connections), 5)
+        served.settle()
+        client.socket.close()
+
+
+class TestPing:
+    def test_is_answered_with_its_payload(self, served: Served) -> None:
+        client, link = connect(served)
+        for payload in (b"", b"!", bytes(125)):
+            client.send(frame(PING, payload))
+            assert client.frame() == (0x80 | PONG, payload)
+        client.send(frame(PONG, b"unasked"))
+        client.say("alive")
+        assert link.next() == "alive"
+        client.socket.close()
+        link.end()
+
+    def test_a_flood_of_them_without_reading_costs_a_bounded_buffer(self, served: Served) -> None:
+        client, link = connect(served, buffers=SMALL)
+        pings = b"".join(frame(PING, number.to_bytes(4, "big") + bytes(121)) for number in range(1000))
+        for _ in range(20):
+            client.send(pings)
+        client.send(frame(PING, b"latest") + text("done"))
+        assert link.next() == "done"
+        assert served.call(lambda: link.fast._transport.get_write_buffer_size()) < 300_000
+        answered = 0
+        while client.frame() != (0x80 | PONG, b"latest"):
+            answered += 1
+        assert answered < 20_000
+        client.socket.close()
+        link.end()
+
+
+class TestKeepalive:
+    @pytest.fixture(scope="class")
+    def pinging(self) -> Iterator[Served]:
+        with Served(ws_ping_interval=0.05, ws_ping_timeout=0.1) as served:
+            yield served
+
+    def test_a_dead_peer_is_closed(self, pinging: Served) -> None:
+        with pinging.client(echo) as client:
+            assert client.frame() == (0x80 | PING, b"")
+            assert client.goodbye() == (1011, "keepalive ping timeout")
+            client.send(close(1011))
+        pinging.settle()
+
+    def test_one_that_answers_is_pinged_again_and_again(self, pinging: Served) -> None:
+        with pinging.client(echo) as client:
+            for _ in range(5):
+                assert client.frame() == (0x80 | PING, b"")
+                client.send(frame(PONG))
+            client.say("alive")
+            assert client.hear() == "alive"
+        pinging.settle()
+
+    def test_while_we_do_not_read_the_time_out_stands_still(self, pinging: Served) -> None:
+        go = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go.wait()
+            while (await receive())["type"] == "websocket.receive":
+                pass
+
+        with pinging.client(slow) as client:
+            client.send(text("x") * 16)
+            assert client.frame() == (0x80 | PING, b"")
+            client.send(frame(PONG))
+            client.socket.settimeout(0.4)  # four time-outs long
+            with pytest.raises(TimeoutError):
+                client.frame()
+            client.socket.settimeout(5)
+            pinging.call(go.set)
+            assert client.frame() == (0x80 | PING, b"")
+        pinging.settle()
+
+    def test_a_direct_link_is_not_pinged(self, pinging: Served) -> None:
+        client, link = connect(pinging)
+        client.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.frame()
+        client.socket.close()
+        assert link.end()[0] == "lost"
+        pinging.settle()
+
+    def test_without_a_time_out_nobody_is_closed(self) -> None:
+        with Served(ws_ping_interval=0.02, ws_ping_timeout=None) as served, served.client(echo) as client:
+            assert [client.frame() for _ in range(5)] == [(0x80 | PING, b"")] * 5
+            client.say("alive")
+            while (found := client.frame()) == (0x80 | PING, b""):
+                pass
+            assert found == (0x80 | TEXT, b"alive")
+
+    def test_the_interval_counts_from_ping_to_ping(self) -> None:
+        """And not from the time-out, where that is shorter: three intervals take three intervals."""
+        with Served(ws_ping_interval=0.2, ws_ping_timeout=0.01) as served, served.client(echo) as client:
+            began = served.call(lambda: asyncio.get_running_loop().time())
+            for _ in range(3):
+                assert client.frame() == (0x80 | PING, b"")
+                client.send(frame(PONG))
+            assert served.call(lambda: asyncio.get_running_loop().time()) - began > 0.5
+
+
+class TestShutdown:
+    @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+    def test_everybody_is_told(self, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
+        served = Served(loop=loop, small_buffers=True)
+
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            if scope["path"] == "/open":
+                await send({"type": "websocket.accept"})
+            served.heard.put("waiting")
+            served.heard.put((await receive())["code"])
+
+        served.route(waiting, "/open")
+        served.route(waiting, "/asked")
+        with served:
+            client, link = connect(served)
+            slow, slow_link = connect(served, buffers=SMALL)
+            served.call(lambda: [slow_link.outbox.offer(encoded("x" * 50_000)) for _ in range(100)])
+            leaving, leaving_link = connect(served)
+            served.call(leaving_link.fast.close, 4000, "")
+            accepted = WireClient(served.port, request(b"/open"))
+            asked = Unanswered(served.port, request(b"/asked"))
+            assert [served.told(), served.told()] == ["waiting"] * 2
+            served.server.should_exit = True
+            assert client.goodbye() == (1012, "")
+            assert client.rest() == b""
+            assert link.end() == ("lost", "draining")
+            assert accepted.goodbye() == (1012, "")
+            assert asked.answer()[0] == 503
+            assert leaving.goodbye() == (4000, "")
+            assert leaving.rest() == b""
+            assert sorted([served.told(), served.told()]) == [1006, 1012]
+            assert slow_link.end()[0] == "lost"
+            served.stop()
+        assert not served.state.connections
+        assert not served.state.tasks
+        for each in (client, slow, leaving, accepted, asked):
+            each.socket.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, private
+
+
+class TestTls:
+    @pytest.fixture(scope="class", params=["uvloop", "asyncio"])
+    def secure(
+        self, request: pytest.FixtureRequest, certificate: tuple[Path, Path]
+    ) -> Iterator[tuple[Served, ssl.SSLContext]]:
+        context = ssl.create_default_context(cafile=certificate[0])
+        with Served(loop=request.param, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as served:
+            yield served, context
+
+    def test_echo(self, secure: tuple[Served, ssl.SSLContext]) -> None:
+        served, context = secure
+
+        async def look(scope: Any, receive: Any, send: Any) -> None:
+            served.heard.put(scope["scheme"])
+            await echo(scope, receive, send)
+
+        with served.client(look, tls=context) as client:
+            assert served.told() == "wss"
+            for content in ("hello", "x" * 300_000):
+                client.say(content)
+                assert client.hear() == content
+            client.send(close(4000))
+            assert client.goodbye() == (4000, "")
+        served.settle()
+
+    def test_direct_with_many_frames_in_one_read_and_pauses(self, secure: tuple[Served, ssl.SSLContext]) -> None:
+        served, context = secure
+        client, link = connect(served, tls=context)
+
+        def one_at_a_time(content: str | bytes) -> None:
+            link.frames.put(content)
+            link.fast.pause()
+
+        link.hears = one_at_a_time
+        client.send(b"".join(text(str(number)) for number in range(100)))
+        for number in range(100):
+            assert link.next() == str(number)
+            assert link.frames.empty()
+            served.call(link.fast.resume)
+        served.call(link.fast.close, 4501, "bad protocol")
+        assert client.goodbye() == (4501, "bad protocol")
+        client.send(close(4501))
+        assert link.end() == ("lost", "transport close")
+        client.socket.close()
+        served.settle()
+
+    def test_the_close_arrives_though_the_client_goes_on_sending(self, secure: tuple[Served, ssl.SSLContext]) -> None:
+        served, context = secure
+        client, link = connect(served, tls=context)
+        client.send(frame(BINARY, bytes(20 << 20)))
+        assert client.goodbye() == (1009, "message too big")
+        client.send(close(1009))  # there is no half-close in TLS: our end comes when the client has answered
+        assert link.end() == ("broken", "1009")
+        assert link.end()[0] == "lost"
+        client.socket.close()
+        served.settle()

@@ -14,6 +14,8 @@ from realtime.names import Reason
 from realtime.packets import CLOSE, SEPARATOR, split_payload
 from realtime.ports import Door, Link, Receive, Send
 
+BATCH_PACKETS: Final = 16
+"""python-socketio's own clients drop the connection over this many in one answer; an attachment is a packet, too."""
 BATCH_BYTES: Final = 1 << 20
 """One answer carries at most about this much; what is left waits for the next poll."""
 
@@ -33,17 +35,28 @@ class PollWire:
         self._poll: asyncio.Future[list[Encoded]] | None = None
         self._batch: list[Encoded] = []
         self._size = 0
+        self._packets = 0
         self._closed = False
         self._readable: asyncio.Event | None = None
         self.posting = False
         """Is a POST being read? Clients send one at a time; more would only be a way to make us hold their bodies."""
 
     def send(self, encoded: Encoded) -> bool:
-        self._batch.append(encoded)
-        self._size += encoded.size
+        more = self._add(encoded)
         if len(self._batch) == 1:
             self._loop.call_soon(self._release)  # what else is said in this turn travels with it
-        return self._size < BATCH_BYTES
+        return more
+
+    def _add(self, encoded: Encoded) -> bool:
+        """False when the answer takes no more; what did not fit goes back to wait."""
+        packets = len(encoded.frames)
+        if self._batch and self._packets + packets > BATCH_PACKETS:
+            self.link.put_back(encoded)
+            return False
+        self._batch.append(encoded)
+        self._size += encoded.size
+        self._packets += packets
+        return self._size < BATCH_BYTES and self._packets < BATCH_PACKETS
 
     def close(self, code: int, reason: str) -> None:
         self._closed = True
@@ -75,9 +88,8 @@ class PollWire:
     def poll(self) -> asyncio.Future[list[Encoded]]:
         """What waits for the client, or will; at least one packet. A closed wire answers with a NOOP."""
         self._poll = poll = self._loop.create_future()
-        while self._size < BATCH_BYTES and not self._closed and (encoded := self.link.take()) is not None:
-            self._batch.append(encoded)
-            self._size += encoded.size
+        while not self._closed and (encoded := self.link.take()) is not None and self._add(encoded):
+            continue
         self._release(final=self._closed)
         return poll
 
@@ -95,7 +107,7 @@ class PollWire:
         """Everything that was sent since the last answer; the client has to come again for more."""
         if not self._closed:
             self.link.hold()
-        batch, self._batch, self._size = self._batch, [], 0
+        batch, self._batch, self._size, self._packets = self._batch, [], 0, 0
         return batch or [NOOP_FRAME]
 
 

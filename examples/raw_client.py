@@ -3,7 +3,8 @@
 python raw_client.py --url ws://127.0.0.1:8000 --user bob --room lobby --say "Hello over a plain WebSocket"
 
 It prints what it sees until Ctrl-C. After a loss it waits 1 s, then 2, 4 … up to 30 s, half of it random, so
-that a thousand clients do not return in the same moment. Close codes 4500 to 4999 and 1008 mean: do not return.
+that a thousand clients do not return in the same moment. Close codes 4500 to 4999 and 1008 mean: do not return;
+so does an HTTP status of 400 to 499 in answer to the handshake, but for 429 (too many, later).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 STABLE_SECONDS = 5.0
@@ -72,6 +73,11 @@ async def main() -> None:
         except ConnectionClosed as closed:
             if closed.rcvd is not None:
                 code, reason = closed.rcvd.code, closed.rcvd.reason
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            if 400 <= status < 500 and status != 429:
+                raise SystemExit(f"refused: HTTP {status}") from None
+            reason = f"HTTP {status}"
         except (OSError, TimeoutError, InvalidHandshake) as trouble:
             reason = str(trouble)
         if not may_return(code):

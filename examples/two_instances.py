@@ -12,7 +12,7 @@ import signal
 import sys
 from asyncio.subprocess import Process
 
-STOP_SECONDS = 10
+STOP_SECONDS = 5
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +30,15 @@ async def start(node: str, port: int, options: argparse.Namespace) -> Process:
     return await asyncio.create_subprocess_exec(*serve, *shared, env={**os.environ, "REALTIME_NODE": node})
 
 
+async def end(instances: list[Process], ends: list[asyncio.Task[int]]) -> None:
+    """Asked first, and after STOP_SECONDS made to: none outlives this program."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for instance in instances:
+            if instance.returncode is None:
+                instance.send_signal(number)
+        await asyncio.wait(ends, timeout=STOP_SECONDS)
+
+
 async def main() -> int:
     """Zero after Ctrl-C or SIGTERM; one if an instance ended by itself."""
     options = arguments()
@@ -42,10 +51,7 @@ async def main() -> int:
     ends = [asyncio.create_task(instance.wait()) for instance in instances]
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([*ends, stopped], return_when=asyncio.FIRST_COMPLETED)
-    for instance in instances:
-        if instance.returncode is None:
-            instance.terminate()
-    await asyncio.wait(ends, timeout=STOP_SECONDS)
+    await end(instances, ends)
     return 0 if stopped.done() else 1
 
 

@@ -25,6 +25,7 @@ from realtime import (
     Peer,
     Realtime,
     Reason,
+    Settings,
     SlidingWindow,
     Socket,
     event,
@@ -50,8 +51,13 @@ class Crowd(Namespace):
 
     path: ClassVar[str] = "/broadcast"
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._announce_self = settings.raw_announce_self
+
     async def connected(self, socket: Socket) -> None:
-        await self.emit("joined", {"total": len(self.sockets())}, skip=socket.sid)
+        skip = () if self._announce_self and socket.wire == "raw" else socket.sid
+        await self.emit("joined", {"total": len(self.sockets())}, skip=skip)
 
     async def disconnected(self, socket: Socket) -> None:
         await self.emit("left", {"remaining": len(self.sockets())})
@@ -64,11 +70,15 @@ class Crowd(Namespace):
 def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secure) -> APIRouter:
     """The routes under ``/ws``."""
     router = APIRouter()
-    settings = realtime.settings
     echo: Echo = realtime.include(Echo())
-    crowd: Crowd = realtime.include(Crowd())
-    window = SlidingWindow(settings.user_rate_limit_messages, settings.user_rate_limit_seconds)
+    crowd: Crowd = realtime.include(Crowd(realtime.settings))
+    _add_echoes(router, echo, crowd)
+    _add_rooms(router, chat, notify, secure)
+    _add_watched(router, echo, realtime.settings)
+    return router
 
+
+def _add_echoes(router: APIRouter, echo: Echo, crowd: Crowd) -> None:
     @router.websocket("/ws")
     async def say_back(websocket: WebSocket) -> None:
         """Any text comes back as `Echo: TEXT`."""
@@ -82,10 +92,12 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
         async with echo.raw(websocket) as peer:
             client = peer.socket.sid
             logger.info("client %s connected", client)
-            async for text in peer:
-                logger.info("client %s sent a message of %d characters", client, len(text))
-                peer.say(f"Received: {text}")
-            logger.info("client %s disconnected", client)
+            try:
+                async for text in peer:
+                    logger.info("client %s sent a message of %d characters", client, len(text))
+                    peer.say(f"Received: {text}")
+            finally:
+                logger.info("client %s disconnected", client)
 
     @router.websocket("/ws/broadcast")
     async def broadcast(websocket: WebSocket) -> None:
@@ -94,6 +106,8 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
             async for text in peer:
                 await crowd.emit("message", text)
 
+
+def _add_rooms(router: APIRouter, chat: Chat, notify: Notify, secure: Secure) -> None:
     @router.websocket("/ws/chat/{username}")
     async def plain_chat(websocket: WebSocket, username: str, room: str = "lobby") -> None:
         """Any text is a message in the room, shared with `/chat`; messages come as JSON, arrivals from `SYSTEM`."""
@@ -124,6 +138,10 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
                 user = peer.socket.user.user_id
                 peer.say({"type": "received", "user_id": user, "data": text, "timestamp": now_iso()})
 
+
+def _add_watched(router: APIRouter, echo: Echo, settings: Settings) -> None:
+    window = SlidingWindow(settings.user_rate_limit_messages, settings.user_rate_limit_seconds)
+
     @router.websocket("/ws/heartbeat")
     async def heartbeat(websocket: WebSocket) -> None:
         """A `ping` now and then, to be answered by `{"type": "pong"}`; objects with an `id` are acknowledged."""
@@ -151,8 +169,6 @@ def tutorial_routes(realtime: Realtime, chat: Chat, notify: Notify, secure: Secu
                     peer.say({"type": "received", "data": text})
                 else:
                     peer.say({"type": "error", **LimitError("Rate limit exceeded", retry_after=wait).as_dict()})
-
-    return router
 
 
 class Pulse:

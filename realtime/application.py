@@ -115,9 +115,11 @@ class Application:
             return
         await typed.let_in(self._host.socket_of(member), auth)
         if isinstance(member.user, Identity):
-            if not self._quota.take(member.user.user_id):
+            # A guest who calls itself alice must not use up the connections of the alice with a token.
+            user = f"{'guest' if member.user.anonymous else 'user'}:{member.user.user_id}"
+            if not self._quota.take(user):
                 raise LimitError("Too many connections of this user", code="too_many_connections")
-            self._counted[member.sid] = member.user.user_id
+            self._counted[member.sid] = user
 
     def _turn_away(self, member: Member, data: Any, early: bool) -> None:
         self._host.metrics.connects.add(self.label(member.namespace), "refused")

@@ -130,7 +130,7 @@ class Socket:
             return
         await self._house.on_room("may_join", self, room)
         limit = self._member.session.core.settings.rooms_per_connection
-        if room not in self.rooms and len(self.rooms) >= limit:
+        if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
             raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
         try:
             entered = self.enter(room)

@@ -242,6 +242,9 @@ class Probe:
     def take(self) -> Encoded | None:
         return None
 
+    def put_back(self, encoded: Encoded) -> None:
+        """Nothing waits for a probe."""
+
     def hold(self) -> None:
         """Nothing waits for a probe."""
 

@@ -104,7 +104,7 @@ class OriginPolicy:
         if len(found) == 1:
             return found
         found += [
-            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+            (b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS"),
             (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
             (b"vary", b"Access-Control-Request-Headers"),
         ]

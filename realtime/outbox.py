@@ -103,6 +103,13 @@ class Outbox:
             return None
         return self._next()
 
+    def put_back(self, encoded: Encoded) -> None:
+        """What was taken did not fit after all: it is the first of what waits."""
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.appendleft(_Waiting(encoded, False, None))
+        self._size += encoded.size
+
     def clear(self) -> None:
         self._backlog = None
         self._size = 0

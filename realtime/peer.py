@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from realtime.codecs import Dialect, Encoded, json_bytes, text
 from realtime.context import Socket
-from realtime.errors import AccessError, CloseCode, LimitError, RealtimeError
+from realtime.errors import AccessError, CloseCode, LimitError, RealtimeError, Refusal
 from realtime.limits import Gcra
-from realtime.names import Reason
+from realtime.names import LIFECYCLE_EVENTS, Reason
 from realtime.ports import Wire
 from realtime.session import Core, Member, Session
 
@@ -151,6 +151,9 @@ class Peer:
 
     async def handle(self, event: str, args: list[Any], id: Any = None) -> None:
         """Run the namespace's handler of an event, as if a Socket.IO client had sent it; an ``id`` is answered."""
+        if event in LIFECYCLE_EVENTS:  # the decoder refuses them for Socket.IO clients: they are no events of anybody's
+            self._session.fail(self._member.namespace, id, Refusal("unknown_event", "No such event").as_dict())
+            return
         await self._session.core.application.event(self._member, [event, *args], id)
 
     def say(self, message: Any) -> None:

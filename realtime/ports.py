@@ -42,6 +42,9 @@ class Link(Protocol):
     def take(self) -> Encoded | None:
         """You have room again: the next of the backlog, or None when there is nothing (then ``send`` comes)."""
 
+    def put_back(self, encoded: Encoded) -> None:
+        """This did not fit after all: keep it as the first of what waits."""
+
     def hold(self) -> None:
         """No room until the next ``take``: a poll was answered and the next one has not come."""
 

@@ -11,7 +11,6 @@ import base64
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -34,6 +33,10 @@ logger = logging.getLogger("realtime")
 
 QUESTIONS_LIMIT: Final = 10_000
 """Events asked over the bus that wait for an answer; the oldest is given up first."""
+
+
+STOP_SECONDS = 1.0
+"""How long the listener may take to end after its bus was closed."""
 
 
 class LocalManager(AsyncManager):  # type: ignore[misc]
@@ -242,11 +245,10 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""
         thread, self.thread = self.thread, None
+        await self.bus.close()  # ends the listening; a client library may swallow a cancellation while it connects
         if thread is not None:
             thread.cancel()
-            with suppress(asyncio.CancelledError):
-                await thread
-        await self.bus.close()
+            await asyncio.wait((thread,), timeout=STOP_SECONDS)
 
 
 def is_alone(manager: LocalManager) -> bool:

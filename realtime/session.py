@@ -192,6 +192,10 @@ class Session:
     def take(self) -> Encoded | None:
         return self.outbox.take()
 
+    def put_back(self, encoded: Encoded) -> None:
+        if not self.closed:
+            self.outbox.put_back(encoded)
+
     def hold(self) -> None:
         self.outbox.hold()
 

@@ -92,6 +92,14 @@ def short_message(data: bytes) -> str | bytes | None:
     return apply_mask(data[6:], data[2:6]) if first == _BINARY_START else None
 
 
+def ends_with_close(data: bytes) -> bool:
+    """Do these bytes end with what looks like a close frame? For a stream that is no longer read frame by frame."""
+    return any(
+        data[at] == FIN | _CLOSE and data[at + 1] - _MASKED == len(data) - at - 6
+        for at in range(max(0, len(data) - SHORT_BYTES), len(data) - 5)
+    )
+
+
 class FrameReader:
     """Bytes of one client in, messages out. Raises FrameError once; nothing may be fed after that."""
 

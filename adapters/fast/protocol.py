@@ -29,6 +29,7 @@ from adapters.fast.frames import (
     Ping,
     Pong,
     Received,
+    ends_with_close,
     short_message,
     write_close,
     write_frame,
@@ -47,7 +48,6 @@ CLOSE_SECONDS: Final = 5.0
 """How long a client may take to read what is left and to answer our close frame, until it is cut."""
 GOING_DOWN: Final = 1012
 """RFC 6455's registry: service restart; what uvicorn says, too."""
-_CLOSE_START: Final = 0x88
 _PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
 _ASKED, _OPEN, _CLOSING, _CLOSED = State  # an enum's members cost a call each time in Python 3.11
 
@@ -205,7 +205,7 @@ class FastProtocol(asyncio.Protocol):
 
         It ends with the client's own end, with what looks like its close frame, or when it is cut.
         """
-        if data[0] == _CLOSE_START:
+        if ends_with_close(data):
             self._transport.close()
 
     def _gone(self, reason: str, code: int, words: str) -> None:
@@ -264,6 +264,9 @@ class FastProtocol(asyncio.Protocol):
 
     def take_over(self, link: Link) -> None:
         """Frames go to the link from now on, by plain call; the ASGI call may return."""
+        if self._state is _CLOSED:  # the caller waited between accepting and this
+            link.lost(Reason.TRANSPORT_CLOSE)
+            return
         self._asgi = None
         self.link = link
         self.resume()
@@ -321,8 +324,6 @@ class FastProtocol(asyncio.Protocol):
 
     def refuse(self, status: int, headers: Headers, body: bytes) -> None:
         """An HTTP answer instead of a WebSocket; the connection ends with it. ValueError for what HTTP cannot say."""
-        if self._state is not _ASKED:
-            return
         answer = refusal_response(status, [*self._server_state.default_headers, *headers], body)
         self._state = _CLOSED
         self._cut_later()

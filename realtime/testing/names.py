@@ -202,6 +202,7 @@ class SharedNamesContract(NamesContract):
             for name in NAMES:
                 await soon(here.hold(name))
             await soon(there.hold("alice"))
+            assert [name for name in NAMES if await soon(there.held(name))] == list(NAMES)
             await soon(here.close())
             assert [name for name in NAMES if await soon(there.held(name))] == ["alice"]
 

@@ -152,11 +152,6 @@ async def test_closing_while_redis_is_frozen_takes_no_longer_than_it_may(redis_s
         redis_server.thaw()
 
 
-def test_a_bus_without_names_leaves_them_to_the_process(caplog: pytest.LogCaptureFixture) -> None:
-    open_name_holders("nats://localhost", "socketio", Metrics())
-    assert "keeps no names" in caplog.text
-
-
 def test_a_bad_url_is_refused_without_repeating_it() -> None:
     with pytest.raises(UsageError) as failure:
         RedisNameHolders("redis://:p#w@host:6379/0")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -18,7 +21,7 @@ import pytest
 from adapters.sql import open_history
 from realtime import Metrics
 from tests.end_to_end.clients import RawClient, chatter, event_stream, get_json, polling, raw, within
-from tests.serving import ServerProcess
+from tests.serving import ROOT, ServerProcess
 
 pytestmark = pytest.mark.process
 
@@ -110,6 +113,19 @@ async def test_ctrl_c_ends_it_as_well(tmp_path: Path) -> None:
             assert monotonic() - begun < STOP_SECONDS
             await assert_told_when_to_return(talker)
         assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_a_taken_port_is_told_and_ends_it(with_redis: bool, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """With Redis its first subscription is just being made: nothing that has begun may keep the process."""
+    redis = ["--redis", request.getfixturevalue("redis_url")] if with_redis else []
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        command = [sys.executable, "-m", "realtime", "serve", "--port", str(holder.getsockname()[1]), *redis]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "REALTIME_DATABASE_URL": database(tmp_path)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode not in (0, None)
+    assert "address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.asyncio

@@ -55,7 +55,7 @@ class Program:
 
 @asynccontextmanager
 async def running(*command: str, cwd: Path = EXAMPLES, env: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
-    """Both streams in one; killed with the block if it still runs."""
+    """Both streams in one; ended with the block if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("REALTIME_")}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -69,8 +69,12 @@ async def running(*command: str, cwd: Path = EXAMPLES, env: Mapping[str, str] | 
         yield Program(process)
     finally:
         if process.returncode is None:
+            process.terminate()  # first: it may have processes of its own
+        try:
+            await asyncio.wait_for(process.wait(), SECONDS)
+        except TimeoutError:
             process.kill()
-        await asyncio.wait_for(process.wait(), SECONDS)
+            raise
 
 
 def python(script: str, *arguments: str) -> list[str]:

@@ -335,7 +335,6 @@ async def test_who_asks_for_no_answer_is_told_an_error_all_the_same(server: Runn
         assert (await alice.until("error"))["error"]["code"] == "unknown_event"
 
 
-@pytest.mark.xfail(reason="the server's own rooms are counted too", strict=True)
 @pytest.mark.asyncio
 async def test_there_is_an_end_to_the_rooms_of_one_connection(tmp_path: Path) -> None:
     assert settings_for(tmp_path).rooms_per_connection == 100

@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
+from namespaces.rooms_route import general_route
+from realtime import Realtime, Settings
 from tests.namespaces.names import SYSTEM_ROOMS
 from tests.namespaces.running import fresh, hear, hear_json, pair, plain_client, token
 
@@ -107,6 +110,29 @@ def test_what_is_not_understood_is_said_and_the_connection_lives(client: TestCli
 def test_nothing_but_an_event_is_reached_by_name(client: TestClient, namespace: str, name: str) -> None:
     with client.websocket_connect(f"/ws/rooms/{namespace}/lobby?username=alice") as session:
         assert ask(session, name, {"room": "lobby"})["error"]["code"] == "unknown_event"
+
+
+@pytest.mark.parametrize("name", ["connect", "disconnect"])
+def test_no_client_runs_the_life_cycle_of_a_namespace_in_the_older_style(name: str) -> None:
+    app = FastAPI()
+    realtime = Realtime(app, settings=Settings())
+    app.include_router(general_route(realtime))
+    calls: list[str] = []
+
+    async def on_connect(sid: str, environ: Any, auth: Any = None) -> None:
+        calls.append("connect")
+
+    async def on_disconnect(sid: str, reason: Any = None) -> None:
+        calls.append("disconnect")
+
+    realtime.server.on("connect", on_connect, namespace="/old")
+    realtime.server.on("disconnect", on_disconnect, namespace="/old")
+    with TestClient(app).websocket_connect("/ws/rooms/old/lobby") as session:
+        session.send_text(json.dumps({"event": name, "data": "forged", "id": 1}))
+        session.send_text("the next frame is answered")
+        while hear_json(session).get("code") != "invalid_json":
+            pass
+        assert calls == ["connect"]
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 5, {"room": 5}, {"room": ["lobby"]}, {}])

@@ -429,6 +429,9 @@ def test_announcing_to_oneself_is_a_setting(tmp_path: Path) -> None:
     client = plain_client(tmp_path, raw_announce_self=True)
     with client.websocket_connect("/ws/chat/alice") as session:
         assert hear_json(session)["text"] == "alice joined the chat"
+    with pair(client, "/ws/broadcast", "/ws/broadcast") as (first, second):
+        assert [hear(first), hear(first)] == ["New client joined! Total: 1", "New client joined! Total: 2"]
+        assert hear(second) == "New client joined! Total: 2"
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────

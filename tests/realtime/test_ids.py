@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime import ids
 from realtime.ids import ALPHABET, RANDOM_BITS, make_id, new_id, now_iso
 
 milliseconds = st.integers(0, (1 << 48) - 1)
@@ -36,7 +35,7 @@ def test_an_id_is_26_characters_that_are_safe_anywhere(when: int, random: int) -
 def test_new_ids_only_grow_also_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [new_id() for _ in range(500)]
     now = time.time_ns()
-    monkeypatch.setattr(ids.time, "time_ns", lambda: now - 3_600_000_000_000)
+    monkeypatch.setattr("realtime.ids.time.time_ns", lambda: now - 3_600_000_000_000)
     made += [new_id() for _ in range(500)]
     assert made == sorted(set(made))
 

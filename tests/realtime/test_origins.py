@@ -382,7 +382,7 @@ def test_credentials_can_be_switched_off() -> None:
 def test_a_preflight_is_answered() -> None:
     assert LISTED.preflight_headers("https://app.example", "content-type, X-Request-Id") == [
         *LISTED.cors_headers("https://app.example"),
-        (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+        (b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS"),
         (b"access-control-max-age", b"600"),
         (b"vary", b"Access-Control-Request-Headers"),
         (b"access-control-allow-headers", b"content-type, X-Request-Id"),

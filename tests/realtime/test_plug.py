@@ -31,7 +31,9 @@ def test_an_unknown_name_is_a_sentence_that_names_the_known() -> None:
 
 @pytest.fixture
 def author(tmp_path: Path) -> Path:
-    (tmp_path / "main.py").write_text("from fastapi import FastAPI\nfrom realtime import Realtime\nRealtime(FastAPI())\n")
+    (tmp_path / "main.py").write_text(
+        "from fastapi import FastAPI\nfrom realtime import Realtime\nRealtime(FastAPI())\n"
+    )
     return tmp_path
 
 

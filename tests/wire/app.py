@@ -145,6 +145,22 @@ async def nobody(sid: str) -> None:
     await sio.emit("ever", to=None)
 
 
+class ByClass(socketio.AsyncNamespace):
+    """Only ``on_`` methods are events; everything else that has a name must stay out of reach."""
+
+    async def on_hello(self, sid: str) -> str:
+        called["hello"] += 1
+        return "hello"
+
+    async def helper(self, sid: str, *args: Any) -> None:
+        called["helper"] += 1
+
+
+sio.register_namespace(ByClass("/class"))
+for number in range(30):
+    sio.on("connect", lambda sid, environ: None, namespace=f"/many{number}")
+
+
 # ── MessagePack ──────────────────────────────────────────────────────────────────────────────────
 
 packed = socketio.AsyncServer(

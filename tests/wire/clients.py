@@ -204,7 +204,11 @@ async def polling(url: str, path: str = "/socket.io/", query: str = "") -> Async
         opened = await request(http, "GET", place)
         assert opened.status == 200, opened
         assert opened.text[0] == "0", opened.text
-        yield PollingClient(http, place, json.loads(opened.text[1:]))
+        client = PollingClient(http, place, json.loads(opened.text[1:]))
+        try:
+            yield client
+        finally:
+            await client.post("1")  # who only stops asking is there until the ping timeout
 
 
 # ── Socket.IO on top ─────────────────────────────────────────────────────────────────────────────

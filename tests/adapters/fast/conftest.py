@@ -21,5 +21,8 @@ def _any_server(request: pytest.FixtureRequest) -> Iterator[Served]:
 def served(_any_server: Served) -> Iterator[Served]:
     """A server under every event loop and HTTP parser that uvicorn has; after each test it must be as before."""
     yield _any_server
+    _any_server.hang_up()
     _any_server.settle()
-    assert _any_server.heard.empty(), _any_server.heard.queue
+    left = list(_any_server.heard.queue)
+    _any_server.heard.queue.clear()
+    assert not left

@@ -10,7 +10,7 @@ from realtime.codecs import Encoded
 from realtime.outbox import Bounds, Outbox
 from realtime.ports import Wire
 from tests.adapters.fast.served import App, Served
-from tests.adapters.fast.wire_client import SECONDS
+from tests.adapters.fast.wire_client import SECONDS, WireClient
 
 
 class Recorded:
@@ -26,7 +26,8 @@ class Recorded:
         self.takes = 0
         self.hears: Callable[[str | bytes], None] = self.frames.put
         self.outbox = Outbox(Bounds(messages=100_000, size_bytes=1 << 30), lambda reason: None)
-        self.outbox.attach(wire, free=True)
+        if wire is not None:
+            self.outbox.attach(wire, free=True)
 
     def next(self) -> str | bytes:
         return self.frames.get(timeout=SECONDS)
@@ -67,3 +68,9 @@ def direct(served: Served) -> App:
         served.heard.put(link)
 
     return app
+
+
+def connect(served: Served, **options: Any) -> tuple[WireClient, Recorded]:
+    client = served.client(direct(served), **options)
+    assert client.status == 101
+    return client, served.told()

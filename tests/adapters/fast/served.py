@@ -58,6 +58,7 @@ class Served:
         self.heard: Queue[Any] = Queue()
         self._routes: dict[str, App] = {}
         self._numbers = count()
+        self._clients: list[WireClient] = []
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         if small_buffers:
@@ -92,6 +93,7 @@ class Served:
         self.stop()
 
     def stop(self) -> None:
+        self.hang_up()
         self.server.should_exit = True
         self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
@@ -106,8 +108,16 @@ class Served:
         return path
 
     def client(self, app: App, *headers: Header, **options: Any) -> WireClient:
-        """A client of this application, its upgrade request answered."""
-        return WireClient(self.port, request(self.route(app).encode(), *headers), **options)
+        """A client of this application, its upgrade request answered; the server's end closes its socket."""
+        client = WireClient(self.port, request(self.route(app).encode(), *headers), **options)
+        self._clients.append(client)
+        return client
+
+    def hang_up(self) -> None:
+        """Close what the clients left open."""
+        for client in self._clients:
+            client.socket.close()
+        self._clients.clear()
 
     def told(self) -> Any:
         """The next thing that an application told."""
@@ -125,11 +135,15 @@ class Served:
         """Those of the server's loop, without the one that looks."""
         return self.call(_other_tasks)
 
+    def until(self, check: Callable[[], bool]) -> None:
+        """Returns when this is true of the server's connections and tasks."""
+        with self.changed:
+            done = self.changed.wait_for(check, SECONDS)
+        assert done, (self.state.connections, self.state.tasks)
+
     def settle(self) -> None:
         """Returns when every connection and task has ended."""
-        with self.changed:
-            done = self.changed.wait_for(lambda: not self.state.connections and not self.state.tasks, SECONDS)
-        assert done, (self.state.connections, self.state.tasks)
+        self.until(lambda: not self.state.connections and not self.state.tasks)
         assert len(self.tasks()) == self.resting_tasks, self.tasks()
 
 

@@ -17,6 +17,7 @@ from tests.adapters.fast.wire_client import (
     PING,
     PONG,
     TEXT,
+    Unanswered,
     WireClient,
     close,
     frame,
@@ -377,21 +378,11 @@ class TestTheEnd:
             except OSError:
                 served.heard.put(1006)
 
-        client = Impatient(served, request(served.route(slow).encode()))
+        client = Unanswered(served.port, request(served.route(slow).encode()))
         assert served.told() == "asked"
         client.vanish()
         served.call(gone.set)
         assert served.told() == 1006
-
-
-class Impatient(WireClient):
-    """Does not wait for the answer."""
-
-    def __init__(self, served: Served, asks: bytes) -> None:
-        super().__init__(served.port, asks)
-
-    def _head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
-        return 0, []
 
 
 class TestSeveralTasks:

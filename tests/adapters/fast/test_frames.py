@@ -15,6 +15,7 @@ from adapters.fast.frames import (
     Ping,
     Pong,
     Received,
+    ends_with_close,
     read_close,
     short_message,
     write_close,
@@ -333,6 +334,19 @@ class TestClose:
 
     def test_within_a_fragmented_message(self) -> None:
         assert read(BEGUN + close()) == [Close(1000, "")]
+
+
+class TestEndsWithClose:
+    @given(st.binary(max_size=300), st.binary(max_size=123), MASKS)
+    def test_whatever_comes_before_it(self, noise: bytes, reason: bytes, mask: bytes) -> None:
+        for payload in (b"", b"\x03\xe8" + reason):
+            assert ends_with_close(noise + frame(CLOSE, payload, mask=mask))
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"\x88", b"\x88\x80", b"\x88\x80mas", close()[:-1], close() + b"x", bytes(300)]
+    )
+    def test_nothing_else(self, data: bytes) -> None:
+        assert not ends_with_close(data)
 
 
 class TestWriting:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import uvicorn
 
 from adapters.fast import protocol
 from realtime.codecs import Encoded
 from realtime.codecs import text as encoded
-from tests.adapters.fast.links import Recorded, direct
+from tests.adapters.fast.links import Recorded, connect
 from tests.adapters.fast.served import Served, echo
 from tests.adapters.fast.wire_client import (
     BINARY,
@@ -29,6 +22,7 @@ from tests.adapters.fast.wire_client import (
     PONG,
     TEXT,
     Header,
+    Unanswered,
     WireClient,
     close,
     frame,
@@ -44,12 +38,6 @@ SMALL = 16 << 10
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that do not answer a close are cut soon."""
     monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
-
-
-def connect(served: Served, **options: Any) -> tuple[WireClient, Recorded]:
-    client = served.client(direct(served), **options)
-    assert client.status == 101
-    return client, served.told()
 
 
 class TestHandshake:
@@ -144,22 +132,12 @@ class TestHandshake:
         client.socket.close()
 
 
-class Unanswered(WireClient):
-    """Reads the answer's head when it is told to."""
-
-    def _head(self) -> tuple[int, list[Header]]:
-        return 0, []
-
-    def answer(self) -> tuple[int, list[Header]]:
-        return super()._head()
-
-
 class TestDirect:
     def test_frames_by_plain_call_and_no_task_is_left(self, served: Served) -> None:
         client, link = connect(served)
         client.say("hello")
         assert link.next() == "hello"
-        assert not served.state.tasks
+        served.until(lambda: not served.state.tasks)
         assert len(served.tasks()) == served.resting_tasks
         assert served.state.connections == {link.fast}
         client.send(frame(BINARY, b"\x00\xff") + text("") + text("κόσμε") + frame(TEXT, b"x" * 70_000))
@@ -274,6 +252,27 @@ class TestDirect:
         assert served.told() == "ClientDisconnected"
         client.socket.close()
 
+    def test_a_client_that_went_before_it_was_taken_over(self, served: Served) -> None:
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            channel = scope["extensions"]["realtime.direct"]
+            channel.accept_now()
+            channel._transport.abort()
+            assert (await receive())["type"] == "websocket.disconnect"
+            link = Recorded(channel)
+            channel.take_over(link)
+            served.heard.put(link.end())
+            served.heard.put(link.ends.empty())
+
+        with served.client(late):
+            assert served.told() == ("lost", "transport close")
+            assert served.told()
+
+    def test_a_config_that_nobody_loaded(self, served: Served) -> None:
+        config = uvicorn.Config(echo, log_config=None)
+        served.call(protocol.FastProtocol, config, served.state, {})
+        assert config.loaded
+
     def test_accepting_twice(self, served: Served) -> None:
         async def twice(scope: Any, receive: Any, send: Any) -> None:
             channel = scope["extensions"]["realtime.direct"]
@@ -284,13 +283,14 @@ class TestDirect:
             assert client.goodbye()[0] == 1000  # nobody took it over, so the call's end is the connection's
 
 
-class TestLimit:
-    """The limit holds on the short way and on the long one."""
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Served]:
+    with Served(ws_max_size=100) as served:
+        yield served
 
-    @pytest.fixture(scope="class")
-    def narrow(self) -> Iterator[Served]:
-        with Served(ws_max_size=100) as served:
-            yield served
+
+class TestLimit:
+    """It holds on the short way and on the long one."""
 
     @pytest.mark.parametrize("sent", [text("x" * 101), text("x" * 126), text("x" * 70_000), text("é" * 51)])
     def test_over_it_1009(self, narrow: Served, sent: bytes) -> None:
@@ -310,9 +310,9 @@ class TestLimit:
         assert link.end() == ("broken", "1009")
         client.send(close(1009))
         assert client.rest() == b""
-        assert link.end() == ("lost", "transport close")
-        assert link.ends.empty()
         client.socket.close()
+        assert link.end()[0] == "lost"
+        assert link.ends.empty()
 
 
 class TestViolation:
@@ -477,8 +477,6 @@ class TestTheEnd:
             await send({"type": "websocket.http.response.body", "body": bytes(16 << 20)})
 
         client = Unanswered(served.port, request(served.route(refusing).encode()), buffers=SMALL)
-        with served.changed:
-            assert served.changed.wait_for(lambda: bool(served.state.connections), 5)
         served.settle()
         client.socket.close()
 
@@ -509,77 +507,6 @@ class TestPing:
         assert answered < 20_000
         client.socket.close()
         link.end()
-
-
-class TestKeepalive:
-    @pytest.fixture(scope="class")
-    def pinging(self) -> Iterator[Served]:
-        with Served(ws_ping_interval=0.05, ws_ping_timeout=0.1) as served:
-            yield served
-
-    def test_a_dead_peer_is_closed(self, pinging: Served) -> None:
-        with pinging.client(echo) as client:
-            assert client.frame() == (0x80 | PING, b"")
-            assert client.goodbye() == (1011, "keepalive ping timeout")
-            client.send(close(1011))
-        pinging.settle()
-
-    def test_one_that_answers_is_pinged_again_and_again(self, pinging: Served) -> None:
-        with pinging.client(echo) as client:
-            for _ in range(5):
-                assert client.frame() == (0x80 | PING, b"")
-                client.send(frame(PONG))
-            client.say("alive")
-            assert client.hear() == "alive"
-        pinging.settle()
-
-    def test_while_we_do_not_read_the_time_out_stands_still(self, pinging: Served) -> None:
-        go = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            await go.wait()
-            while (await receive())["type"] == "websocket.receive":
-                pass
-
-        with pinging.client(slow) as client:
-            client.send(text("x") * 16)
-            assert client.frame() == (0x80 | PING, b"")
-            client.send(frame(PONG))
-            client.socket.settimeout(0.4)  # four time-outs long
-            with pytest.raises(TimeoutError):
-                client.frame()
-            client.socket.settimeout(5)
-            pinging.call(go.set)
-            assert client.frame() == (0x80 | PING, b"")
-        pinging.settle()
-
-    def test_a_direct_link_is_not_pinged(self, pinging: Served) -> None:
-        client, link = connect(pinging)
-        client.socket.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            client.frame()
-        client.socket.close()
-        assert link.end()[0] == "lost"
-        pinging.settle()
-
-    def test_without_a_time_out_nobody_is_closed(self) -> None:
-        with Served(ws_ping_interval=0.02, ws_ping_timeout=None) as served, served.client(echo) as client:
-            assert [client.frame() for _ in range(5)] == [(0x80 | PING, b"")] * 5
-            client.say("alive")
-            while (found := client.frame()) == (0x80 | PING, b""):
-                pass
-            assert found == (0x80 | TEXT, b"alive")
-
-    def test_the_interval_counts_from_ping_to_ping(self) -> None:
-        """And not from the time-out, where that is shorter: three intervals take three intervals."""
-        with Served(ws_ping_interval=0.2, ws_ping_timeout=0.01) as served, served.client(echo) as client:
-            began = served.call(lambda: asyncio.get_running_loop().time())
-            for _ in range(3):
-                assert client.frame() == (0x80 | PING, b"")
-                client.send(frame(PONG))
-            assert served.call(lambda: asyncio.get_running_loop().time()) - began > 0.5
 
 
 class TestShutdown:
@@ -621,89 +548,3 @@ class TestShutdown:
         assert not served.state.tasks
         for each in (client, slow, leaving, accepted, asked):
             each.socket.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for localhost that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    certificate, private = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate, private
-
-
-class TestTls:
-    @pytest.fixture(scope="class", params=["uvloop", "asyncio"])
-    def secure(
-        self, request: pytest.FixtureRequest, certificate: tuple[Path, Path]
-    ) -> Iterator[tuple[Served, ssl.SSLContext]]:
-        context = ssl.create_default_context(cafile=certificate[0])
-        with Served(loop=request.param, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as served:
-            yield served, context
-
-    def test_echo(self, secure: tuple[Served, ssl.SSLContext]) -> None:
-        served, context = secure
-
-        async def look(scope: Any, receive: Any, send: Any) -> None:
-            served.heard.put(scope["scheme"])
-            await echo(scope, receive, send)
-
-        with served.client(look, tls=context) as client:
-            assert served.told() == "wss"
-            for content in ("hello", "x" * 300_000):
-                client.say(content)
-                assert client.hear() == content
-            client.send(close(4000))
-            assert client.goodbye() == (4000, "")
-        served.settle()
-
-    def test_direct_with_many_frames_in_one_read_and_pauses(self, secure: tuple[Served, ssl.SSLContext]) -> None:
-        served, context = secure
-        client, link = connect(served, tls=context)
-
-        def one_at_a_time(content: str | bytes) -> None:
-            link.frames.put(content)
-            link.fast.pause()
-
-        link.hears = one_at_a_time
-        client.send(b"".join(text(str(number)) for number in range(100)))
-        for number in range(100):
-            assert link.next() == str(number)
-            assert link.frames.empty()
-            served.call(link.fast.resume)
-        served.call(link.fast.close, 4501, "bad protocol")
-        assert client.goodbye() == (4501, "bad protocol")
-        client.send(close(4501))
-        assert link.end() == ("lost", "transport close")
-        client.socket.close()
-        served.settle()
-
-    def test_the_close_arrives_though_the_client_goes_on_sending(self, secure: tuple[Served, ssl.SSLContext]) -> None:
-        served, context = secure
-        client, link = connect(served, tls=context)
-        client.send(frame(BINARY, bytes(20 << 20)))
-        assert client.goodbye() == (1009, "message too big")
-        client.send(close(1009))  # there is no half-close in TLS: our end comes when the client has answered
-        assert link.end() == ("broken", "1009")
-        assert link.end()[0] == "lost"
-        client.socket.close()
-        served.settle()

@@ -189,5 +189,15 @@ class WireClient:
             return taken
 
 
+class Unanswered(WireClient):
+    """Reads the answer's head when it is told to."""
+
+    def _head(self) -> tuple[int, list[Header]]:
+        return 0, []
+
+    def answer(self) -> tuple[int, list[Header]]:
+        return super()._head()
+
+
 def expected_accept(key: bytes = KEY) -> bytes:
     return base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())

@@ -1,0 +1,150 @@
+"""Connect steps that go wrong, take long, or are asked for over and over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hostile.ground import Ground, ground
+from tests.serving import ServerProcess
+from tests.wire.clients import ended, enter, still_there
+from tests.wire.servers import Wire
+
+pytestmark = [pytest.mark.process, pytest.mark.asyncio]
+
+
+async def open_the_gate(field: Ground) -> None:
+    await field.bystander.send('420["open"]')
+    assert await field.bystander.receive() == "430[]"
+
+
+async def waiting(field: Ground, connects: int) -> None:
+    """Until this many connect handlers have begun since the beginning."""
+    start = (await field.state())["called"].get("connect", 0) - await field.ran("connect")
+    await field.until(lambda state: state["called"].get("connect", 0) - start >= connects)
+
+
+async def test_a_connect_handler_that_raises_runs_once_and_leaves_nothing(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "shout") as field:
+        async with wire.client(server, query="&raise=1") as client:
+            await client.send("40")
+            assert str(await client.receive()).startswith("44{")
+            assert await field.ran("connect") == 1, "a TypeError of the handler's own is no reason to call it again"
+            await field.bystander.send('42["nobody"]')
+            assert await field.bystander.receive() == '42["ever"]'
+            await enter(client, "/custom")
+            await client.send('42/custom,["message"]')
+            assert await client.receive() == '42/custom,["message-back"]', "and not the broadcast before it"
+        assert await field.ran("disconnect") == 0
+
+
+async def test_a_client_that_leaves_while_its_connect_handler_runs(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "open") as field:
+        async with wire.client(server, query="&slow=1") as client:
+            await client.send("40")
+            await waiting(field, 1)
+            await client.send("1")
+            await ended(client)
+        await field.until(lambda state: state["sessions"] == 1)
+        assert (await field.state())["members"] == 1, "the bystander"
+        await open_the_gate(field)
+        await field.until(lambda state: state["work"] == 0)
+        assert await field.ran("disconnect") == 0, "who was never let in has nothing to leave"
+
+
+async def test_what_is_said_while_connecting_waits_for_the_connect_packet(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "open") as field, wire.client(server, query="&slow=1") as client:
+        await client.send("40")
+        await waiting(field, 1)
+        await field.bystander.send('42["nobody"]')
+        assert await field.bystander.receive() == '42["ever"]'
+        await open_the_gate(field)
+        assert str(await client.receive()).startswith('40{"sid":')
+        assert [await client.receive(), await client.receive()] == ['42["auth",{}]', '42["ever"]']
+
+
+async def test_events_before_the_connect_packet_wait_for_it(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "open", "message-with-ack") as field, wire.client(server, query="&slow=1") as client:
+        await client.send("40", '421["message-with-ack"]')
+        await waiting(field, 1)
+        assert await field.ran("message-with-ack") == 0
+        await open_the_gate(field)
+        assert str(await client.receive()).startswith('40{"sid":')
+        assert [await client.receive(), await client.receive()] == ['42["auth",{}]', "431[]"]
+
+
+async def test_coming_and_going_starts_no_more_handlers_than_namespaces(server: ServerProcess, wire: Wire) -> None:
+    """20 namespaces in the application under test: so many connect handlers may run for one client."""
+    async with ground(server, "open") as field:
+        async with wire.client(server, query="&slow=1") as client:
+            await client.send(*(["40", "41"] * 20))
+            await waiting(field, 20)
+            await client.send("40")
+            answer = str(await client.receive())
+            assert answer.startswith("44{")
+            assert "too_many_namespaces" in answer
+            assert await field.ran("connect") == 20
+            await field.bystander_is_served()
+        await open_the_gate(field)
+        await field.until(lambda state: state["work"] == 0)
+        assert await field.ran("disconnect") == 0
+
+
+async def test_the_hook_runs_once_however_it_ends(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "leave-me") as field:
+        async with wire.client(server) as client:
+            await enter(client)
+            await client.send("41")
+            await enter(client)
+            await client.send('42["leave-me"]')
+            assert await client.receive() == "41"
+            await enter(client)
+            await client.send("4abc")
+            await ended(client)
+        await field.until(lambda state: state["sessions"] == 1 and state["work"] == 0)
+        assert await field.ran("disconnect") == 3
+        assert await field.ran("disconnect: client disconnect") == 1
+        assert await field.ran("disconnect: server disconnect") == 1
+
+
+async def test_what_was_sent_behind_a_dismissal_is_not_handled(server: ServerProcess, wire: Wire) -> None:
+    """An honest race: the client could not know yet. Ignored, counted, and the connection lives."""
+    async with ground(server, "leave-me", "message") as field:
+        async with wire.client(server) as client:
+            await enter(client)
+            await enter(client, "/custom")
+            await client.send('42["leave-me"]')
+            assert await client.receive() == "41"
+            await client.send('421["message-with-ack"]', '42["message"]', "430[]", "41")
+            await client.send('42/custom,["message"]')
+            assert await client.receive() == '42/custom,["message-back"]'
+        assert await field.counted("drops", "after_disconnect")
+        assert await field.ran("message-with-ack") == 0
+
+
+async def test_a_client_that_goes_without_a_word(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "enter") as field:
+        async with wire.client(server) as client:
+            await enter(client)
+            await client.send('420["enter","room"]')
+            assert await client.receive() == '430["room"]'
+            await client.leave()
+            await field.until(lambda state: state["sessions"] == 1)
+        assert await field.ran("disconnect: transport close") == 1
+
+
+async def test_a_full_inbox_slows_its_client_and_nobody_else(server: ServerProcess, wire: Wire) -> None:
+    """16 events in the application under test; what is over that stays unread, and all of it is served in the end."""
+    async with ground(server, "wait", "open") as field, wire.client(server) as client:
+        await enter(client)
+        await _send_without_waiting(client, wire)
+        await field.until(lambda state: state["called"].get("wait", 0) - field.begun("wait") >= 17)
+        assert await field.ran("wait") == 17, "16 beside each other, and one that holds up the rest"
+        await field.bystander_is_served()
+        for _ in range(10):
+            await open_the_gate(field)
+            if await field.ran("wait") == 100:
+                break
+            await field.until(lambda state: state["work"] > 0 or state["called"]["wait"] - field.begun("wait") == 100)
+        answers = {await client.receive() for _ in range(100)}
+        assert answers == {f'43{number}["waited"]' for number in range(100)}
+        await still_there(client)

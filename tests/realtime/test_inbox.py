@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.inbox import Inbox, Job
+from realtime.workers import Workers
+
+PATIENCE_SECONDS = 5
+
+
+class House:
+    """Keeps the port ``Host``. A job whose second field is ``wait`` waits for the gate of its member, one with
+    ``beside`` runs next to the others, the rest is done at once."""
+
+    def __init__(self, limit: int = 8) -> None:
+        self.workers = Workers(asyncio.get_running_loop())
+        self.inbox: Inbox[str] = Inbox(self, limit)
+        self.gates: dict[str, asyncio.Event] = {}
+        self.began: list[tuple[str, Any]] = []
+        self.done: list[tuple[str, Any]] = []
+        self.reading: list[bool] = []
+        self.done_at_reading_on = 0
+        self.tasks: dict[str, asyncio.Task[Any] | None] = {}
+
+    def gate(self, member: str) -> asyncio.Event:
+        return self.gates.setdefault(member, asyncio.Event())
+
+    def perform(self, member: str, job: Job) -> Coroutine[Any, Any, None] | None:
+        kind, what, _ = job
+        if kind == "beside":
+            self.start(self._do(member, what, waits=True))
+            return None
+        return self._do(member, what, waits=kind == "wait")
+
+    async def _do(self, member: str, what: Any, waits: bool) -> None:
+        self.began.append((member, what))
+        self.tasks[member] = asyncio.current_task()
+        if waits:
+            await self.gate(member).wait()
+        self.done.append((member, what))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        self.workers.submit(work)
+
+    def stop_reading(self) -> None:
+        self.reading.append(False)
+
+    def read_on(self) -> None:
+        self.reading.append(True)
+        self.done_at_reading_on = len(self.done)
+
+    async def settle(self, left: int = 0) -> None:
+        """Returns when nothing runs but so many jobs that wait."""
+        assert await self.workers.settle(PATIENCE_SECONDS, spared=left)
+
+
+@asynccontextmanager
+async def house(limit: int = 8) -> AsyncIterator[House]:
+    made = House(limit)
+    yield made
+    for gate in made.gates.values():
+        gate.set()
+    await made.settle()
+    assert len(made.inbox) == 0
+    assert not made.inbox.full
+
+
+def wait(number: int) -> Job:
+    return ("wait", number, None)
+
+
+def quick(number: int) -> Job:
+    return ("quick", number, None)
+
+
+def beside(number: int) -> Job:
+    return ("beside", number, None)
+
+
+async def began(made: House, *expected: tuple[str, int]) -> None:
+    """Returns when these have begun and nothing more is under way but what waits."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(made.began) < len(expected):
+            await made.workers.settle(0.001)
+    assert made.began == list(expected)
+
+
+@pytest.mark.asyncio
+async def test_one_job_after_the_other_in_order_for_each_membership() -> None:
+    async with house() as made:
+        for number in range(3):
+            made.inbox.put("a", wait(number))
+        await began(made, ("a", 0))
+        assert made.inbox.is_busy("a")
+        assert not made.inbox.is_busy("b")
+        assert list(made.inbox) == ["a"]
+        made.gate("a").set()
+        await made.settle()
+        assert made.done == [("a", 0), ("a", 1), ("a", 2)]
+        assert not made.inbox.is_busy("a")
+
+
+@pytest.mark.asyncio
+async def test_one_membership_does_not_wait_for_another() -> None:
+    async with house() as made:
+        made.inbox.put("a", wait(0))
+        made.inbox.put("b", wait(0))
+        made.gate("b").set()
+        await began(made, ("a", 0), ("b", 0))
+        await made.settle(left=1)
+        assert made.done == [("b", 0)]
+
+
+@pytest.mark.asyncio
+async def test_who_has_nothing_to_do_has_no_entry() -> None:
+    async with house() as made:
+        for number in range(100):
+            made.inbox.put(f"member {number}", quick(number))
+        assert len(made.inbox) == 100
+        await made.settle()
+        assert len(made.inbox) == 0
+        assert len(made.done) == 100
+
+
+@pytest.mark.asyncio
+async def test_at_the_limit_reading_stops_once_and_goes_on_at_half_of_it() -> None:
+    async with house(limit=4) as made:
+        for number in range(4):  # one is under way, three wait
+            made.inbox.put("a", wait(number))
+        assert made.reading == []
+        for number in range(4, 7):
+            made.inbox.put("a", wait(number))
+        assert made.reading == [False]
+        assert made.inbox.full
+        made.gate("a").set()
+        await made.settle()
+        assert made.reading == [False, True]
+        assert made.done_at_reading_on == 4  # of seven: the fifth is taken up, and two wait
+        assert not made.inbox.full
+
+
+@pytest.mark.asyncio
+async def test_the_limit_is_that_of_all_memberships_together() -> None:
+    async with house(limit=4) as made:
+        for member in "ab":
+            for number in range(3):
+                made.inbox.put(member, wait(number))
+        assert made.reading == [False]
+        made.gate("a").set()
+        await made.settle(left=1)
+        assert made.reading == [False, True]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_cancelled_takes_the_rest_of_its_membership_with_it_and_no_other() -> None:
+    async with house(limit=4) as made:
+        for number in range(6):
+            made.inbox.put("a", wait(number))
+        made.inbox.put("b", wait(0))
+        await began(made, ("a", 0), ("b", 0))
+        task = made.tasks["a"]
+        assert task is not None
+        task.cancel()
+        await made.settle(left=1)
+        assert not made.inbox.is_busy("a")
+        assert made.reading == [False, True]
+        made.gate("b").set()
+        await made.settle()
+        assert made.done == [("b", 0)]
+        made.inbox.put("a", quick(9))
+        await made.settle()
+        assert made.done == [("b", 0), ("a", 9)]
+
+
+@pytest.mark.asyncio
+async def test_what_runs_beside_starts_in_order_and_holds_up_nobody() -> None:
+    async with house() as made:
+        for job in (beside(0), beside(1), quick(2), beside(3), quick(4)):
+            made.inbox.put("a", job)
+        await began(made, *[("a", number) for number in range(5)])
+        assert made.done == [("a", 2), ("a", 4)]
+        assert not made.inbox.is_busy("a")
+        made.gate("a").set()
+        await made.settle()
+        assert {number for _, number in made.done} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.asyncio
+async def test_what_comes_while_something_runs_beside_is_served() -> None:
+    async with house() as made:
+        made.inbox.put("a", beside(0))
+        await began(made, ("a", 0))
+        made.inbox.put("a", wait(1))
+        made.inbox.put("a", quick(2))
+        await began(made, ("a", 0), ("a", 1))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([quick, wait, beside])), max_size=40), st.integers(1, 6)
+)
+def test_everything_is_done_once_starts_in_order_and_reading_goes_on(script: list[tuple[str, Any]], limit: int) -> None:
+    async def main() -> None:
+        async with house(limit) as made:
+            expected: dict[str, list[int]] = {}
+            for number, (member, kind) in enumerate(script):
+                made.inbox.put(member, kind(number))
+                expected.setdefault(member, []).append(number)
+            for member in expected:
+                made.gate(member).set()
+            await made.settle()
+            for member, numbers in expected.items():
+                assert [number for who, number in made.began if who == member] == numbers
+            assert sorted(number for _, number in made.done) == list(range(len(script)))
+            assert made.reading == [False, True] * (len(made.reading) // 2)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))

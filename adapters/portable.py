@@ -42,8 +42,7 @@ class AsgiWire:
     # --- the port Wire
 
     def send(self, encoded: Encoded) -> bool:
-        self._writer.write(encoded)
-        return False
+        return self._writer.write(encoded)
 
     def _take(self) -> Encoded | None:
         return self.link.take()

@@ -37,8 +37,7 @@ class SseWire:
         self.done = asyncio.Event()
 
     def send(self, encoded: Encoded) -> bool:
-        self._writer.write(encoded)
-        return False
+        return self._writer.write(encoded)
 
     def close(self, code: int, reason: str) -> None:
         """An event stream has no close code: the body ends, and the browser comes back."""

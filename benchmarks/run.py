@@ -29,6 +29,8 @@ from realtime.bench.crowd import raise_file_limit
 HERE: Final = Path(__file__).resolve().parent
 GROUP_SECONDS: Final = 180.0
 """No group of one contestant takes longer; the slowest (10,000 clients of stock python-socketio) needs a sixth."""
+BUSY: Final = 0.3
+"""A load average from which on the table says that others were at work."""
 BEGIN, END = "<!-- table: made by benchmarks/run.py -->", "<!-- end of table -->"
 
 
@@ -134,6 +136,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "pinned": cores() is not None,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "versions": versions,
     }
@@ -156,7 +159,12 @@ def headed(report: Report, found: dict[str, Any]) -> str:
         f"{where['date']}, {where['processor']}, {where['cores']} cores, {where['system']}, Python {where['python']}, "
         + ", ".join(f"{name} {number}" for name, number in where["versions"].items())
         + f". Medians of {report.rounds} round{'s' if report.rounds > 1 else ''} of {report.scale['seconds']:g} s"
-        + ("." if where["pinned"] else "; nothing was pinned to a core."),
+        + ("." if where["pinned"] else "; nothing was pinned to a core.")
+        + (
+            f" **The machine was busy: a load of {where['load']} before the start.**"
+            if (where["load"] or 0) > BUSY
+            else ""
+        ),
         *(f"Left out: {titles[name]} ({reason})." for name, reason in report.left_out.items()),
         *(f"Failed: {f['contestant']}, {f['group']}, round {f['round']} ({f['error']})." for f in report.failures),
     ]

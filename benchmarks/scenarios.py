@@ -45,10 +45,11 @@ class Flawed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything. ``seconds`` is the measured time of one scenario, ``warm_seconds`` what goes before."""
+    """How much of everything. ``seconds`` is the measured time of one scenario, ``warm_seconds`` what goes before:
+    long enough for a just-in-time compiler to have seen the work."""
 
     seconds: float = 2.0
-    warm_seconds: float = 0.4
+    warm_seconds: float = 1.0
     audience: int = 500
     large: int = 5_000
     small_room: int = 5

@@ -15,6 +15,7 @@ import uvicorn
 from pydantic import SecretStr, ValidationError
 from uvicorn.importer import ImportFromStringError, import_from_string
 
+from realtime.bench import bench
 from realtime.errors import UsageError
 from realtime.identity import Tokens
 from realtime.plug import check_neighbour, find
@@ -169,6 +170,9 @@ def _safe_settings() -> Settings:
     if problems:
         _stop("these settings are not safe in production: " + "; ".join(problems))
     return settings
+
+
+cli.command()(bench)
 
 
 def _ended(number: int, frame: object) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
 from realtime.engineio_frames import read_attachment
-from realtime.errors import CloseCode, LimitError, PayloadError, ProtocolError
+from realtime.errors import AccessError, CloseCode, LimitError, PayloadError, ProtocolError
 from realtime.limits import Gcra
 from realtime.names import Reason
 from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload
@@ -137,7 +137,7 @@ class Connection(Session):
         if self.core.application.limited(packet.namespace):
             wait = self._rate.hit(self.loop.time())
             if wait is not None:
-                self._too_fast(packet, wait)
+                self._too_fast(packet.namespace, packet.id, wait)
                 return
         self.enqueue(member, ("event", packet.data, packet.id))
 
@@ -192,21 +192,27 @@ class Connection(Session):
     def _was_dismissed(self, namespace: str) -> bool:
         return bool(self._dismissed) and namespace in self._dismissed  # type: ignore[operator]
 
-    def _too_fast(self, packet: Packet, wait: float) -> None:
+    def _too_fast(self, namespace: str, id: int | None, wait: float) -> None:
         self._refused += 1
         self.core.metrics.drops.add("rate_limited")
         if self._refused > PATIENCE_EVENTS:
             self.close(CloseCode.TOO_FAST, "too many events", Reason.LIMIT)
             return
-        self._fail(packet.namespace, packet.id, LimitError("Too many events", retry_after=wait))
+        self._fail(namespace, id, LimitError("Too many events", retry_after=wait))
 
     def _unreadable(self, error: UnreadablePayload) -> None:
         self.core.metrics.drops.add("unreadable_payload")
-        if error.namespace in self.members:
+        if error.namespace not in self.members:
+            return
+        limited = self.core.application.limited(error.namespace)
+        wait = self._rate.hit(self.loop.time()) if limited else None
+        if wait is not None:
+            self._too_fast(error.namespace, error.id, wait)
+        else:
             self._fail(error.namespace, error.id, error)
 
     def _fail(self, namespace: str, id: int | None, error: LimitError | PayloadError) -> None:
-        self.core.metrics.errors.add(namespace, error.code)
+        self.core.metrics.errors.add(self.core.application.label(namespace), error.code)
         self.fail(namespace, id, error.as_dict())
 
     def _answer(self, encoded: Encoded | None) -> None:
@@ -222,16 +228,20 @@ class Connection(Session):
     # --- the end
 
     def dismiss(self, namespace: str, reason: str) -> None:
-        """We end one membership: the client is sent DISCONNECT for it and stays connected otherwise."""
+        """We end one membership: the client is sent DISCONNECT for it (CONNECT_ERROR, where it was not let in yet) and
+        stays connected otherwise."""
         member = self.members.get(namespace)
         if member is None:
             return
-        if member.state is State.JOINED:
-            self._answer(self.dialect.disconnect(namespace))
         if self._dismissed is None:
             self._dismissed = set()
         self._dismissed.add(namespace)
-        self.leave(member, reason)
+        if member.state is State.PENDING:
+            refusal = AccessError("Ended while it was let in", code="ended").as_dict()
+            self.refuse(member, {"message": refusal["message"], "data": refusal})
+        else:
+            self._answer(self.dialect.disconnect(namespace))
+            self.leave(member, reason)
 
     def _violation(self, error: ProtocolError) -> None:
         self.core.metrics.violations.add(error.code)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from realtime.codecs import Dialect
+from realtime.codecs import Dialect, json_text
 from realtime.context import Socket
 from realtime.errors import AccessError, CloseCode, OutsideError, RealtimeError
 from realtime.identity import SUBPROTOCOL
 from realtime.names import Reason
-from realtime.peer import Peer, RawSession
+from realtime.peer import Peer, PlainDialect, RawSession
 from realtime.plug import find
+from realtime.redaction import printable
 from realtime.session import Core, Member
 
 
@@ -94,9 +95,17 @@ async def stream(
     enter: Iterable[str],
 ) -> Response:
     """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-    session, _ = await _knock(house, namespace, request.scope, auth, dialect, enter)
+    session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter)
     response: Response = find("sse")(session)
     return response
+
+
+def _as_stream(name: str, data: Any) -> str:
+    """JSON has no raw newline in it, and a name must not bring one: the rest of it would be fields of its own."""
+    return f"event: {printable(name)}\ndata: {json_text(data)}\n\n"
+
+
+STREAM: Final = PlainDialect(_as_stream)
 
 
 async def _knock(

@@ -23,8 +23,8 @@ class Host(Protocol[Given]):
     def perform(self, member: Given, job: Job) -> Coroutine[Any, Any, None] | None:
         """What does this job, to be awaited; None when it is done or under way. Neither must raise."""
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this soon, after what was started before it."""
+    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
+        """Run this soon, after what was started before it; ``at_once`` as far as it goes without waiting."""
 
     def stop_reading(self) -> None: ...
 
@@ -59,7 +59,8 @@ class Inbox(Generic[Member]):
         lanes = self._lanes
         if member not in lanes:
             lanes[member] = None
-            self._host.start(self._work(member, job))
+            # An event is begun at once; what changes who is here waits for its turn, until all that led to it is done.
+            self._host.start(self._work(member, job), job[0] == "event")
             return
         lane = lanes[member]
         if lane is None:

@@ -89,7 +89,8 @@ class MsgPackDecoder:
         try:
             binaries = msgpack_data.check(packet.data, self._limits.depth)
         except Unreadable as error:
-            raise UnreadablePayload(f"The payload contains {error}", packet.namespace, packet.id) from None
+            asked = packet.id if packet.type is PacketType.EVENT else None
+            raise UnreadablePayload(f"The payload contains {error}", packet.namespace, asked) from None
         if binaries > self._limits.attachments:
             # Each is an attachment to the text clients it is relayed to, and they refuse more.
             refuse("too_many_attachments", f"A packet is limited to {self._limits.attachments} binary values")

@@ -289,6 +289,7 @@ class Namespace:
     ) -> Awaitable[Response]:
         """A Server-Sent-Events client of this namespace and of these rooms: return what this answers from a route.
 
+        Without a ``dialect`` of your own an event is ``event: NAME`` and its first argument as JSON in ``data:``.
         Raises the error of the authorise step or the join rule.
         """
         return self.home.stream(self.name, request, auth, dialect, rooms)

@@ -49,7 +49,8 @@ class PacketLimits:
 
 
 class UnreadablePayload(PayloadError):
-    """No violation, but it cannot be taken. ``namespace`` and ``id`` say whom to answer."""
+    """No violation, but it cannot be taken. ``namespace`` and ``id`` say whom to answer; ``id`` is None for all but
+    an event, because the id of an acknowledgement is a number of ours."""
 
     def __init__(self, message: str, namespace: str, ack_id: int | None) -> None:
         super().__init__(message)

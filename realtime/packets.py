@@ -129,7 +129,7 @@ class Decoder:
                 if kind == "2":
                     return Packet(_EVENT, namespace, self._event(frame[start:], namespace, ack_id), ack_id)
                 if ack_id is not None:
-                    return Packet(_ACK, namespace, self._json(frame[start:], namespace, ack_id), ack_id)
+                    return Packet(_ACK, namespace, self._json(frame[start:], namespace, None), ack_id)
         return self._feed_any(frame)
 
     def _feed_any(self, frame: str) -> Packet | None:
@@ -164,7 +164,7 @@ class Decoder:
         elif packet.id is None:
             refuse("bad_ack_id", "An acknowledgement needs an id")
         else:
-            packet.data = self._json(text, packet.namespace, packet.id)
+            packet.data = self._json(text, packet.namespace, None)
         return packet
 
     def _feed_binary(self, packet: Packet, count: int, text: str, size: int) -> None:

@@ -95,6 +95,9 @@ class Application(Protocol):
     def limited(self, namespace: str) -> bool:
         """Does the limit of events per second hold here?"""
 
+    def label(self, namespace: str) -> str:
+        """For metrics: where clients choose the names of namespaces, they must not grow a table with them."""
+
     def connect(self, member: Member, auth: Any) -> Coroutine[Any, Any, None]:
         """Authorise, answer CONNECT or CONNECT_ERROR, greet. Must not raise."""
 
@@ -274,7 +277,7 @@ class Session:
             return False
         member.state = State.JOINED
         member.heard = True
-        self.core.metrics.members.add(member.namespace)
+        self.core.metrics.members.add(self.core.application.label(member.namespace))
         held, member.held = member.held, None
         greeting = self.dialect.connect(member.namespace, data) if data is not None else None
         if greeting is not None:
@@ -301,8 +304,9 @@ class Session:
         if reason in UNHEARD:
             member.heard = False
         if was is State.JOINED:
-            self.core.metrics.members.add(member.namespace, amount=-1)
-            self.core.metrics.disconnects.add(member.namespace, reason)
+            label = self.core.application.label(member.namespace)
+            self.core.metrics.members.add(label, amount=-1)
+            self.core.metrics.disconnects.add(label, reason)
             self.enqueue(member, ("end", reason, None))
         else:
             self.core.hub.forget(member)
@@ -334,9 +338,12 @@ class Session:
         """This is to be done for the client, after what came before it."""
         self.inbox.put(member, job)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this soon, in the order of starting."""
-        self._workers.submit(work)
+    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
+        """Run this soon, in the order of starting; ``at_once`` as far as it goes without waiting."""
+        if at_once:
+            self._workers.run(work)
+        else:
+            self._workers.submit(work)
 
     def stop_reading(self) -> None:
         if self.wire is not None:
@@ -354,7 +361,7 @@ class Session:
                 self.core.metrics.drops.add("after_disconnect")
             elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
                 member.running += 1
-                self.start(self._beside(member, first, second))
+                self.start(self._beside(member, first, second), at_once=True)
             else:
                 return application.event(member, first, second)
             return None

@@ -101,7 +101,10 @@ class FastProtocol(asyncio.Protocol):
         elif self._deaf:
             self._hear_the_rest(data)
         elif self._reader is None and len(data) <= self._short and (message := short_message(data)) is not None:
-            self._deliver(message)
+            if self._paused:
+                self._deliver(message)
+            else:
+                self._hand_over(message)
         else:
             self._read(data)
 
@@ -168,11 +171,15 @@ class FastProtocol(asyncio.Protocol):
             self._held.append(received)
         elif isinstance(received, Close):
             self._said_close(received)
-        elif self._state is _OPEN:
-            if self.link is not None and self._asgi is None:
-                self.link.receive(received)
-            elif self._asgi is not None:
-                self._asgi.put(received)
+        else:
+            self._hand_over(received)
+
+    def _hand_over(self, message: str | bytes) -> None:
+        if self._state is _OPEN:
+            if self._asgi is not None:
+                self._asgi.put(message)
+            elif self.link is not None:
+                self.link.receive(message)
 
     def _answer(self, ping: bytes) -> None:
         """Of many pings while the client does not read, the latest is answered (RFC 6455 section 5.5.3)."""
@@ -191,6 +198,12 @@ class FastProtocol(asyncio.Protocol):
         """The client broke the protocol: it is told how, and nothing more is understood of what it sends."""
         self._reader = self._held = None
         self._deaf = True
+        if self._asgi is None:
+            self._expel(error)
+        else:  # an application that was woken by a message before this one answers it first
+            self._loop.call_soon(self._expel, error)
+
+    def _expel(self, error: FrameError) -> None:
         if self._state is not _OPEN:
             self._transport.close()
             return

@@ -25,7 +25,9 @@ SPARE_FILES = 64
 
 
 def bench(
-    url: Annotated[str, typer.Argument(help="The server, as http://, https://, ws:// or wss://host:port[/path].")],
+    url: Annotated[
+        str, typer.Argument(help="The server: http://, https://, ws:// or wss://, with a path if it needs one.")
+    ],
     scenario: Annotated[str, typer.Option(help="fan-out, echo, connect, idle or all.")] = "all",
     wire: Annotated[str, typer.Option(help="socketio, msgpack, polling or raw.")] = "socketio",
     clients: Annotated[int, typer.Option(help="Clients at the same time.", min=1)] = 500,
@@ -85,15 +87,17 @@ def measure(plan: Plan, scenario: str) -> list[Result]:
     progress = _progress if sys.stderr.isatty() else silent
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
         names = SCENARIOS if scenario == "all" else (scenario,)
-        return [runner.run(run(name, plan, progress)) for name in names]
+        try:
+            return [runner.run(run(name, plan, progress)) for name in names]
+        finally:
+            if progress is not silent:
+                typer.echo("\r\033[K", err=True, nl=False)
 
 
 def _progress(word: str, done: int, total: int) -> None:
     """One line that is written over; not for each of thousands of clients."""
     if total < 1000 or done % 100 == 0 or done >= total:
         typer.echo(f"\r\033[K{word} {done:,} of {total:,}", err=True, nl=False)
-        if done >= total:
-            typer.echo("\r\033[K", err=True, nl=False)
 
 
 def _json(option: str, text: str | None) -> Any:

@@ -171,8 +171,13 @@ class Refused(Exception):
 
 
 def read_packet(frame: str) -> tuple[str, str, str, Any]:
-    """Kind, namespace, acknowledgement id (as text) and data of a Socket.IO packet with its Engine.IO digit."""
+    """Kind, namespace, acknowledgement id (as text) and data of a Socket.IO packet with its Engine.IO digit.
+
+    A packet with attachments has the kind of one without, and placeholders in its data.
+    """
     kind, rest, namespace = frame[1], frame[2:], "/"
+    if kind in "56":
+        kind, rest = str(int(kind) - 3), rest.partition("-")[2]
     if rest.startswith("/"):
         namespace, _, rest = rest.partition(",")
     payload = rest.lstrip("0123456789")

@@ -6,18 +6,22 @@ import asyncio
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from realtime import Settings, Tokens
 from tests.end_to_end.browser import browser
-from tests.end_to_end.clients import chatter, publish
+from tests.end_to_end.clients import chatter, publish, socket_io
 from tests.javascript import Node
 from tests.serving import ROOT, SECRET, ServerProcess
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 SCRIPT = Path(__file__).with_name("demo_page.mjs").read_text()
+CHANGES = Path(__file__).with_name("demo_page_changes.mjs").read_text()
 IMAGES = ROOT / "examples" / "images"
 
 
@@ -80,3 +84,22 @@ def width_of(picture: Path) -> int:
     assert head.startswith(b"\x89PNG")
     width: int = struct.unpack(">I", head[16:20])[0]
     return width
+
+
+@pytest.mark.asyncio
+async def test_what_a_person_changes_while_it_runs(node: Node, chromium: str, app_server: ServerProcess) -> None:
+    async with browser(node, chromium, CHANGES, app_server.url) as person:
+        await person.until("publish")
+        await publish(app_server.url, "orders", "for orders")
+        await publish(app_server.url, "news", "for news")
+        await person.answer()
+        await person.until("tokens")
+        await person.answer([token("anna", 3600), token("anna", 2), token("somebody", 3600)])
+        await person.until("token-holder")
+        async with socket_io(app_server.url, "/chat", auth={"token": token("anna", 60)}):
+            await person.answer()
+            await person.until("end")
+
+
+def token(user: str, seconds: int) -> str:
+    return Tokens.from_settings(Settings(jwt_secret=SecretStr(SECRET))).issue(user, time.time(), seconds, [])

@@ -13,7 +13,7 @@ import pytest
 import socketio
 from pydantic import SecretStr
 
-from realtime import Settings, Tokens
+from realtime import CloseCode, Settings, Tokens
 from tests.end_to_end.clients import (
     RawClient,
     SocketIOClient,
@@ -185,6 +185,24 @@ async def test_secure_messages_find_a_user_on_the_other_instance(pair: Pair) -> 
             await client.until("message", text="for all")
         assert carol.count("message") == 1
         assert alice.count("message") == 1
+
+
+@pytest.mark.asyncio
+async def test_the_name_of_a_token_holder_is_taken_on_both(pair: Pair) -> None:
+    """A guest of that name has to go, wherever he is, and no other gets in."""
+    async with AsyncExitStack() as stack:
+        guest = await stack.enter_async_context(chatter(pair.b.url, "dora", "names"))
+        plain = await stack.enter_async_context(raw(pair.b.ws_url, "/ws/chat/dora?room=names"))
+        ed = await stack.enter_async_context(chatter(pair.b.url, "ed", "names"))
+        holder = await stack.enter_async_context(socket_io(pair.a.url, "/chat", auth={"token": token("dora")}))
+        await within(guest.gone.wait())
+        code, _ = await within(plain.closed)
+        assert code == CloseCode.REPLACED
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await stack.enter_async_context(chatter(pair.b.url, "dora", "names"))
+        sent = await ed.ask("direct", {"to": "dora", "text": "for the holder"})
+        await holder.until("message", id=sent["id"])
+        assert not guest.count("message")
 
 
 # ── the server's own API, and writers that only know python-socketio ─────────────────────────────

@@ -87,7 +87,8 @@ def test_a_coroutine_function_is_started_beside_and_its_error_is_logged(caplog: 
         heard.append(word)
         raise RuntimeError("later")
 
-    asked, started = Asked(nothing_dropped), []
+    asked = Asked(nothing_dropped)
+    started: list[Coroutine[Any, Any, None]] = []
     assert asked.answer(asked.expect(hear), ["x"], started.append)
     assert heard == []
     asyncio.run(started[0])
@@ -99,7 +100,8 @@ def test_a_coroutine_function_that_succeeds_says_nothing(caplog: pytest.LogCaptu
     async def hear(*_: Any) -> None:
         return None
 
-    asked, started = Asked(nothing_dropped), []
+    asked = Asked(nothing_dropped)
+    started: list[Coroutine[Any, Any, None]] = []
     asked.answer(asked.expect(hear), [], started.append)
     asyncio.run(started[0])
     assert caplog.text == ""

@@ -235,6 +235,15 @@ def test_fifty_clients_are_counted_to_the_last_delivery(app_server: ServerProces
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
 
 
+def test_help_names_every_option() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0, done.stderr
+    for option in ("--scenario", "--wire", "--clients", "--seconds", "--rate", "--size", "--burst", "--json"):
+        assert option in done.stdout
+
+
 @pytest.mark.process
 def test_what_a_limit_refuses_is_told_apart_from_what_is_lost(app_server: ServerProcess) -> None:
     arguments = [app_server.url, "--scenario", "echo", "--clients", "1", "--seconds", "0.6", "--rate", "0"]

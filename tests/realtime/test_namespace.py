@@ -229,7 +229,7 @@ async def test_a_limit_is_exact_in_any_stretch_of_its_time(monkeypatch: pytest.M
     async def other() -> int:
         return 1
 
-    client = await client_of(work)
+    client = await client_of(work, events_per_second=1e6)
     allowed: list[float] = []
     for step in range(400):
         now = 1000.0 + step / 8  # exact in binary
@@ -584,10 +584,10 @@ def test_an_event_may_not_hide_a_method_of_namespace() -> None:
         path: ClassVar[str] = "/hiding"
 
         @event
-        async def handle(self) -> None:  # type: ignore[override]
+        async def find(self) -> None:  # type: ignore[override]
             ...
 
-    with pytest.raises(UsageError, match="'handle' is a method of Namespace"):
+    with pytest.raises(UsageError, match="'find' is a method of Namespace"):
         Hiding()
 
 

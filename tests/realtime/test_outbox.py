@@ -61,6 +61,11 @@ def outbox(
     return made, wire, drops
 
 
+def state(made: Outbox) -> tuple[int, int, bool]:
+    """Frames and bytes that wait, and whether one more would leave at once."""
+    return len(made), made.waiting_bytes, made.free
+
+
 def offer_all(made: Outbox, *words: str) -> list[bool]:
     return [made.offer(text(word)) for word in words]
 
@@ -69,20 +74,40 @@ def test_while_the_wire_is_free_a_frame_leaves_at_once() -> None:
     made, wire, _ = outbox(room=10)
     assert offer_all(made, "a", "b") == [True, True]
     assert wire.said == ["a", "b"]
-    assert (len(made), made.waiting_bytes, made.free) == (0, 0, True)
+    assert state(made) == (0, 0, True)
 
 
 def test_a_full_wire_is_given_nothing_until_it_asks() -> None:
     made, wire, _ = outbox(room=1)
     offer_all(made, "a", "bb", "c")
     assert wire.said == ["a"]
-    assert (len(made), made.waiting_bytes, made.free) == (2, 3, False)
+    assert state(made) == (2, 3, False)
     assert made.take() is not None
-    assert not made.free
+    assert state(made) == (1, 1, False)
     assert made.take() is not None
+    assert state(made) == (0, 0, False)
     assert made.take() is None
-    assert made.free
-    assert made.waiting_bytes == 0
+    assert state(made) == (0, 0, True)
+
+
+def test_what_did_not_fit_after_all_is_the_first_again() -> None:
+    made, wire, _ = outbox()
+    offer_all(made, "aa", "b")
+    first = made.take()
+    assert first is not None
+    made.put_back(first)
+    assert state(made) == (2, 3, False)
+    wire.drain(made, 10)
+    assert wire.said == ["aa", "b"]
+
+
+def test_what_a_free_wire_gives_back_waits_for_it() -> None:
+    made, wire, _ = outbox(room=None)
+    made.put_back(text("a"))
+    assert state(made) == (1, 1, False)
+    made.attach(wire, free=False)
+    wire.drain(made, 10)
+    assert wire.said == ["a"]
 
 
 def test_without_a_wire_frames_wait_and_none_is_free() -> None:

@@ -162,16 +162,7 @@ async def test_what_is_not_json_reaches_nobody_and_says_so() -> None:
         assert client.count("told") == 0
 
 
-@pytest.mark.parametrize(
-    "transport",
-    [
-        "websocket",
-        pytest.param(
-            "polling",
-            marks=pytest.mark.xfail(reason="python-engineio's clients take 16 packets in one answer", strict=True),
-        ),
-    ],
-)
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
 @pytest.mark.asyncio
 async def test_emissions_keep_their_order(transport: str) -> None:
     async with house(new_server()) as here:

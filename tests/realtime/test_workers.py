@@ -149,3 +149,160 @@ def test_a_loop_that_ends_takes_its_workers_with_it() -> None:
     leftovers: list[Workers] = []
     asyncio.run(asyncio.wait_for(main(), 5))  # would hang, or warn of a task that was destroyed
     assert leftovers[0].tasks == 0
+
+
+@pytest.mark.asyncio
+async def test_run_goes_as_far_as_it_can_at_once() -> None:
+    pool, seen = workers(), []
+
+    async def job(value: str) -> None:
+        seen.append((value, asyncio.current_task()))
+
+    pool.submit(job("first"))
+    assert await pool.settle(5)
+    here = asyncio.current_task()
+    pool.run(job("now"))
+    assert [value for value, _ in seen] == ["first", "now"]
+    assert seen[0][1] is seen[1][1] is not here
+    assert asyncio.current_task() is here
+    assert (len(pool), pool.tasks) == (0, 1)
+
+
+@pytest.mark.asyncio
+async def test_run_keeps_the_order_when_others_wait() -> None:
+    pool, seen = workers(), []
+
+    async def job(value: int) -> None:
+        seen.append(value)
+
+    pool.submit(job(1))
+    pool.run(job(2))
+    assert seen == []
+    assert await pool.settle(5)
+    assert seen == [1, 2]
+
+
+@pytest.mark.asyncio
+async def test_a_job_begun_at_once_and_waiting_is_one_task_throughout() -> None:
+    pool, gate, tasks = workers(), asyncio.Event(), []
+
+    async def nothing() -> None:
+        return None
+
+    async def job() -> None:
+        tasks.append(asyncio.current_task())
+        async with asyncio.timeout(5):
+            await gate.wait()
+        tasks.append(asyncio.current_task())
+
+    pool.submit(nothing())
+    assert await pool.settle(5)
+    pool.run(job())
+    assert len(tasks) == 1
+    gate.set()
+    assert await pool.settle(5)
+    assert tasks[0] is tasks[1] is not None
+
+
+@pytest.mark.asyncio
+async def test_a_time_out_that_began_in_the_first_step_reaches_the_job() -> None:
+    pool, seen = workers(), []
+
+    async def nothing() -> None:
+        return None
+
+    async def job() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            seen.append("timed out")
+
+    pool.submit(nothing())
+    assert await pool.settle(5)
+    pool.run(job())
+    assert await pool.settle(5)
+    assert seen == ["timed out"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_cancelled_before_its_task_went_on_is_cancelled() -> None:
+    pool, seen = workers(), []
+
+    async def nothing() -> None:
+        return None
+
+    async def job() -> None:
+        seen.append(asyncio.current_task())
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append(None)
+            raise
+
+    pool.submit(nothing())
+    assert await pool.settle(5)
+    pool.run(job())
+    task = seen[0]
+    assert task is not None
+    task.cancel()
+    assert await pool.settle(5)
+    assert seen == [task, None]
+    pool.run(nothing())
+    assert await pool.settle(5)
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_fails_or_colours_its_context_at_once_leaves_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool, seen = workers(), []
+
+    async def bad() -> None:
+        raise RuntimeError("of the job")
+
+    async def job(value: str) -> None:
+        seen.append(colour.get())
+        colour.set(value)
+
+    async def nothing() -> None:
+        return None
+
+    for work in (bad(), job("red"), job("green"), nothing()):
+        pool.submit(nothing())
+        assert await pool.settle(5)
+        pool.run(work)
+    assert await pool.settle(5)
+    assert seen == ["none", "none"]
+    assert "a job failed" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_run_may_be_called_from_inside_a_job() -> None:
+    pool, seen = workers(), []
+
+    async def nothing() -> None:
+        return None
+
+    async def inner() -> None:
+        seen.append(asyncio.current_task())
+
+    async def outer() -> None:
+        seen.append(asyncio.current_task())
+        pool.run(inner())
+        seen.append(asyncio.current_task())
+
+    gate = asyncio.Event()
+
+    async def waiting() -> None:
+        await gate.wait()
+
+    pool.submit(waiting())
+    pool.submit(nothing())  # a second worker, idle from here on
+    assert not await pool.settle(0.05)
+    gate.set()
+    assert await pool.settle(5)
+    pool.run(outer())
+    assert await pool.settle(5)
+    assert seen[0] is seen[2]
+    assert seen[1] is not seen[0]

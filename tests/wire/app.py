@@ -33,7 +33,7 @@ sio = socketio.AsyncServer(
     async_mode="asgi", cors_allowed_origins="*", ping_interval=INTERVAL, ping_timeout=TIMEOUT, settings=SETTINGS
 )
 gate = asyncio.Event()
-"""Closed while a test holds handlers back; ``open`` lets them all go."""
+"""Shut while a test holds handlers back; ``open`` lets them all go."""
 
 
 async def greet(sid: str, environ: dict[str, Any], auth: Any, namespace: str) -> None:
@@ -135,6 +135,10 @@ async def wait(sid: str) -> str:
 @sio.on("open")
 async def open_gate(sid: str) -> None:
     gate.set()
+
+
+@sio.on("shut")
+async def shut_gate(sid: str) -> None:
     gate.clear()
 
 

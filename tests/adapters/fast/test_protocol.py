@@ -150,6 +150,17 @@ class TestDirect:
         client.socket.close()
         assert link.end() == ("lost", "transport close")
 
+    def test_a_short_frame_that_comes_while_paused_waits(self, served: Served) -> None:
+        """Reading is paused then, but TLS may have decrypted it already."""
+        client, link = connect(served)
+        served.call(link.fast.pause)
+        served.call(link.fast.data_received, text("held"))
+        assert link.frames.empty()
+        served.call(link.fast.resume)
+        assert link.next() == "held"
+        client.socket.close()
+        link.end()
+
     def test_after_a_split_frame_the_short_way_is_taken_again(self, served: Served) -> None:
         client, link = connect(served)
         data = text("split")
@@ -342,6 +353,14 @@ class TestViolation:
         assert link.frames.empty()
         assert link.ends.empty()
 
+    def test_the_application_answers_first_what_came_before_it(self, served: Served) -> None:
+        with served.client(echo) as client:
+            client.send(text("one") + text("two") + frame(3))
+            assert client.hear() == "one"
+            assert client.hear() == "two"
+            assert client.goodbye()[0] == 1002
+            assert client.rest() == b""
+
     def test_the_applications_disconnect_has_the_code(self, served: Served) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -475,8 +494,10 @@ class TestTheEnd:
             await receive()
             await send({"type": "websocket.http.response.start", "status": 400})
             await send({"type": "websocket.http.response.body", "body": bytes(16 << 20)})
+            served.heard.put(served.state.connections == {scope["extensions"]["realtime.direct"]})
 
         client = Unanswered(served.port, request(served.route(refusing).encode()), buffers=SMALL)
+        assert served.told(), "it is not simply gone"
         served.settle()
         client.socket.close()
 

@@ -1,0 +1,181 @@
+"""What the application keeps count of: quotas, waiting callers, handlers at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from realtime import Identity, Namespace, Server, Socket
+from realtime.testing import MemoryClient, Refused
+from tests.realtime.living import SECONDS, settings_for, within
+
+
+def secure(server: Server) -> Namespace:
+    namespace = Namespace("/secure")
+
+    @namespace.hook("authorize")
+    async def authorize(auth: dict[str, str]) -> Identity:
+        return Identity(auth["user"])
+
+    @namespace.event
+    async def become(socket: Socket, user: str) -> None:
+        socket.user = Identity(user)
+
+    server.include(namespace)
+    return namespace
+
+
+async def enter(server: Server, user: str) -> MemoryClient:
+    client = MemoryClient(server)
+    await client.connect("/secure", {"user": user})
+    return client
+
+
+@pytest.mark.asyncio
+async def test_connections_of_one_user_are_counted_and_given_back_to_whom_they_were_counted_for() -> None:
+    server = Server(settings=settings_for(connections_per_user=2))
+    secure(server)
+    first, second = await enter(server, "ann"), await enter(server, "ann")
+    with pytest.raises(Refused) as caught:
+        await enter(server, "ann")
+    assert caught.value.data["data"]["code"] == "too_many_connections"
+    await enter(server, "bob")
+    await first.call("/secure", "become", "cleo")
+    first.wire.cut()
+    second.disconnect("/secure")
+    await within(server.application.rest(SECONDS))
+    assert list(server.application._counted.values()) == ["user:bob"]
+    await enter(server, "ann")
+    await enter(server, "ann")
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_left_while_it_was_authorised_costs_nothing() -> None:
+    server = Server(settings=settings_for(connections_per_user=1))
+    begun, gate = asyncio.Event(), asyncio.Event()
+    namespace = Namespace("/secure")
+
+    @namespace.hook("authorize")
+    async def authorize() -> Identity:
+        begun.set()
+        await within(gate.wait())
+        return Identity("ann")
+
+    server.include(namespace)
+    client = MemoryClient(server)
+    client.send("0", "/secure", None, "")
+    await within(begun.wait())
+    client.wire.cut()
+    gate.set()
+    await within(server.application.rest(SECONDS))
+    assert len(server.application._quota) == 0
+    assert server.application._counted == {}
+
+
+@pytest.mark.asyncio
+async def test_several_callers_may_wait_for_one_end() -> None:
+    server, gate = Server(settings=settings_for()), asyncio.Event()
+
+    @server.event
+    async def disconnect(sid: str, reason: str) -> None:
+        await within(gate.wait())
+
+    client = MemoryClient(server)
+    sid = await client.connect()
+    first = asyncio.ensure_future(server.disconnect(sid))
+    second = asyncio.ensure_future(server.disconnect(sid))
+    await within(second)
+    member = server.hub.find(sid, "/")
+    assert member is not None
+    assert not first.done()
+    third = asyncio.ensure_future(server.application.settled(member))
+    gate.set()
+    await within(asyncio.gather(first, third))
+    await within(server.application.settled(member))
+    assert server.application._ending == {}
+
+
+@pytest.mark.asyncio
+async def test_a_caller_that_gives_up_does_not_stop_the_hook() -> None:
+    server, gate, ended = Server(settings=settings_for()), asyncio.Event(), asyncio.Event()
+
+    @server.event
+    async def disconnect(sid: str, reason: str) -> None:
+        await within(gate.wait())
+        ended.set()
+
+    client = MemoryClient(server)
+    sid = await client.connect()
+    caller = asyncio.ensure_future(server.disconnect(sid))
+    await client._until("/", "1")
+    caller.cancel()
+    gate.set()
+    await within(ended.wait())
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+@pytest.mark.asyncio
+async def test_a_disconnect_hook_that_raises_is_logged_and_nothing_stays(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(settings=settings_for())
+
+    @server.event
+    async def disconnect(sid: str, reason: str) -> None:
+        raise RuntimeError("the hook broke")
+
+    client = MemoryClient(server)
+    sid = await client.connect()
+    await within(server.disconnect(sid))
+    assert "the hook broke" in caplog.text
+    assert server.hub._leaving == {}
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_cannot_be_said_is_an_error_object(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(settings=settings_for())
+    server.on("odd", lambda sid: object())
+    client = MemoryClient(server)
+    await client.connect()
+    assert (await client.call("/", "odd"))["error"]["code"] == "internal"
+    assert "odd of / failed" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_greeting_that_fails_is_told_and_the_client_stays() -> None:
+    server, namespace = Server(settings=settings_for()), Namespace("/work")
+
+    @namespace.hook("connected")
+    async def connected() -> None:
+        raise RuntimeError("the secret detail")
+
+    @namespace.event
+    async def ping() -> str:
+        return "pong"
+
+    server.include(namespace)
+    client = MemoryClient(server)
+    await client.connect("/work")
+    told: Any = await client.event("/work", "error")
+    assert told["error"]["code"] == "internal"
+    assert await client.call("/work", "ping") == "pong"
+
+
+@pytest.mark.asyncio
+async def test_the_rest_is_waited_for_and_no_longer() -> None:
+    server, gate, begun = Server(settings=settings_for()), asyncio.Event(), asyncio.Event()
+
+    @server.event
+    async def slow(sid: str) -> None:
+        begun.set()
+        await within(gate.wait())
+
+    client = MemoryClient(server)
+    await client.connect()
+    client.emit("/", "slow")
+    await within(begun.wait())
+    await within(server.application.rest(0.01))
+    rest = asyncio.ensure_future(server.application.rest(60))
+    gate.set()
+    await within(rest)

@@ -36,6 +36,7 @@ from adapters.fast.frames import (
 )
 from adapters.fast.keepalive import Keepalive
 from adapters.fast.raw import RawSide
+from adapters.fast.turns import LATE_BYTES, turns_of
 from adapters.fast.upgrade import Head, Headers, accept_response, parse_head, problem_with, refusal_response
 from realtime.codecs import Encoded
 from realtime.errors import CloseCode
@@ -57,7 +58,7 @@ class FastProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_asgi", "_config", "_deaf", "_full", "_head", "_held", "_keepalive", "_loop", "_paused", "_pong", "_reader",
-        "_server_state", "_short", "_state", "_timer", "_transport", "app_state", "link", "name",
+        "_late", "_late_bytes", "_server_state", "_short", "_state", "_timer", "_transport", "_turn", "_turns", "app_state", "link", "name",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,10 @@ class FastProtocol(asyncio.Protocol):
         self._short = min(SHORT_BYTES, 6 + config.ws_max_size)
         self._reader: FrameReader | None = None
         self._full = False
+        self._turns = turns_of(self._loop)
+        self._turn = -1
+        self._late: list[bytes] | None = None
+        self._late_bytes = 0
         self._paused = False
         self._held: deque[str | bytes | Close] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -124,11 +129,11 @@ class FastProtocol(asyncio.Protocol):
             return
         pong, self._pong = self._pong, None
         if pong is not None:
-            self._transport.write(write_frame(Opcode.PONG, pong))
+            self._put(write_frame(Opcode.PONG, pong))
         link = self.link
         if link is not None:
             while not self._full and (encoded := link.take()) is not None:
-                self._transport.write(encoded.wire)
+                self._put(encoded.wire)
         if self._asgi is not None:
             self._asgi.drained()
 
@@ -137,7 +142,7 @@ class FastProtocol(asyncio.Protocol):
         self._state = _CLOSED
         self._stop_timers()
         self._gone(Reason.TRANSPORT_CLOSE if exc is None else Reason.TRANSPORT_ERROR, 1006, "")
-        self._reader = self._held = self._asgi = self._head = None
+        self._reader = self._held = self._asgi = self._head = self._late = None
 
     # --- inbound
 
@@ -186,7 +191,7 @@ class FastProtocol(asyncio.Protocol):
         if self._full:
             self._pong = ping
         elif self._state is _OPEN:
-            self._transport.write(write_frame(Opcode.PONG, ping))
+            self._put(write_frame(Opcode.PONG, ping))
 
     def _said_close(self, close: Close) -> None:
         if self._state is _OPEN:
@@ -232,8 +237,35 @@ class FastProtocol(asyncio.Protocol):
 
     def send(self, encoded: Encoded) -> bool:
         if self._state is _OPEN:
-            self._transport.write(encoded.wire)
+            turns = self._turns
+            if self._turn != turns.number:
+                self._turn = turns.begin()
+                self._transport.write(encoded.wire)
+            else:
+                self._keep(encoded)
         return not self._full
+
+    def _keep(self, encoded: Encoded) -> None:
+        """Not the first of this turn: it leaves with those that follow."""
+        if self._late is None:
+            self._late = []
+            self._turns.keep(self)
+        self._late.append(encoded.wire)
+        self._late_bytes += encoded.size
+        if self._late_bytes > LATE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """What was kept back in this turn leaves."""
+        late, self._late, self._late_bytes = self._late, None, 0
+        if late:
+            self._transport.write(b"".join(late))
+
+    def _put(self, data: bytes) -> None:
+        """After what was kept back."""
+        if self._late is not None:
+            self.flush()
+        self._transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
         """Raises ValueError for a code that may not be sent; the connection is as it was then."""
@@ -273,7 +305,7 @@ class FastProtocol(asyncio.Protocol):
         answer = accept_response(self._head, subprotocol, [*self._server_state.default_headers, *headers])
         self._state = _OPEN
         self._head = None
-        self._transport.write(answer)
+        self._put(answer)
 
     def take_over(self, link: Link) -> None:
         """Frames go to the link from now on, by plain call; the ASGI call may return."""
@@ -340,7 +372,7 @@ class FastProtocol(asyncio.Protocol):
         answer = refusal_response(status, [*self._server_state.default_headers, *headers], body)
         self._state = _CLOSED
         self._cut_later()
-        self._transport.write(answer)
+        self._put(answer)
         self._transport.close()
         if self._asgi is not None:
             self._asgi.gone(1006, "")
@@ -365,14 +397,14 @@ class FastProtocol(asyncio.Protocol):
         return self._full
 
     def write(self, frame: bytes) -> None:
-        self._transport.write(frame)
+        self._put(frame)
 
     # --- the end
 
     def _leave(self, farewell: bytes) -> None:
         """OPEN to CLOSING: nothing is sent after this frame, and time runs."""
         self._state = _CLOSING
-        self._transport.write(farewell)
+        self._put(farewell)
         self._cut_later()
 
     def _cut_later(self) -> None:
@@ -397,6 +429,3 @@ class FastProtocol(asyncio.Protocol):
         elif self._state is _ASKED:
             self.refuse(503, [], b"")
         self._transport.close()
-
-
-__all__ = ["FastProtocol", "State"]

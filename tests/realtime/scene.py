@@ -156,6 +156,10 @@ class Scene:
         self._read = len(self.wire.frames)
         return fresh
 
+    def code(self) -> int | None:
+        """The close code that the client was shown, once it was."""
+        return self.wire.closed[0] if self.wire.closed is not None else None
+
     async def settle(self) -> None:
         """Returns when the application has nothing to do any more."""
         assert await self.core.workers(self.loop).settle(PATIENCE_SECONDS)

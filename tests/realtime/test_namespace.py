@@ -10,7 +10,7 @@ import pytest
 from fastapi import Depends, HTTPException
 from pydantic import BaseModel
 
-from realtime import AccessError, Fail, LimitError, Namespace, PayloadError, Server, Socket, UsageError, event
+from realtime import AccessError, Fail, LimitError, Namespace, Server, Socket, UsageError, event
 from realtime.testing import MemoryClient, Refused
 from tests.realtime.living import SECONDS, settings_for, within
 
@@ -607,8 +607,3 @@ def test_a_name_is_served_once() -> None:
     server.on("told", lambda sid: None, namespace="/y")
     with pytest.raises(UsageError, match="has handlers already"):
         server.include(Namespace("/y"))
-
-
-def test_payload_errors_are_for_clients() -> None:
-    assert issubclass(PayloadError, Exception)
-    assert PayloadError("x").code == "invalid_payload"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,11 @@ from tests.adapters.fast.links import Recorded, connect
 from tests.adapters.fast.served import Served, echo
 from tests.adapters.fast.wire_client import (
     BINARY,
-    CLOSE,
     CONTINUATION,
     PING,
     PONG,
     TEXT,
-    Header,
     Unanswered,
-    WireClient,
     close,
     frame,
     request,
@@ -32,104 +28,6 @@ from tests.adapters.fast.wire_client import (
 
 SMALL = 16 << 10
 """Bytes the kernel keeps for a client that is to be slow."""
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that do not answer a close are cut soon."""
-    monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
-
-
-class TestHandshake:
-    @pytest.fixture
-    def never_asked(self, served: Served) -> bytes:
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            served.heard.put("the application was asked")
-
-        return served.route(app).encode()
-
-    @pytest.mark.parametrize(
-        ("status", "extra"),
-        [
-            (400, (b"sec-websocket-key", b"tooshort")),
-            (400, (b"sec-websocket-key", b"?" * 24)),
-            (426, (b"sec-websocket-version", b"8")),
-            (400, (b"content-length", b"5")),
-            (400, (b"sec-websocket-protocol", "früh".encode())),
-            (400, (b"sec-websocket-protocol", b"a,\x85")),
-            (431, (b"sec-websocket-protocol", b"a" * 20_000)),
-        ],
-    )
-    def test_is_refused_and_the_application_never_asked(
-        self, served: Served, never_asked: bytes, status: int, extra: Header
-    ) -> None:
-        with WireClient(served.port, request(never_asked, extra)) as client:
-            assert client.status == status
-            assert client.header(b"connection") == b"close"
-            assert (client.header(b"sec-websocket-version") == b"13") == (status == 426)
-            assert len(client.rest()) == int(client.header(b"content-length") or 0)
-
-    @pytest.mark.parametrize("missing", [b"host", b"sec-websocket-key", b"sec-websocket-version"])
-    def test_without_what_it_needs(self, served: Served, never_asked: bytes, missing: bytes) -> None:
-        with WireClient(served.port, request(never_asked, without=[missing])) as client:
-            assert client.status == 400
-
-    def test_by_another_method(self, served: Served, never_asked: bytes) -> None:
-        with WireClient(served.port, request(never_asked, method=b"POST")) as client:
-            assert client.status == 400
-
-    def test_with_200_headers_or_100_kilobytes(self, served: Served, never_asked: bytes) -> None:
-        with WireClient(served.port, request(never_asked, *[(b"x-%d" % n, b"y") for n in range(200)])) as client:
-            assert client.status == 431
-        # h11 has a limit of its own, and another word for it
-        with WireClient(served.port, request(never_asked, (b"sec-websocket-protocol", b"a" * 100_000))) as client:
-            assert client.status in (431, 400)
-
-    @pytest.mark.parametrize("odd", [b"a\x0bb", b"a\x0cb", b"a\x85b", b"\x85", b"\xff\xfe"])
-    def test_odd_header_values_are_refused_or_left_as_they_are(self, served: Served, odd: bytes) -> None:
-        async def look(scope: Any, receive: Any, send: Any) -> None:
-            served.heard.put(dict(scope["headers"])[b"x-odd"])
-
-        with WireClient(served.port, request(served.route(look).encode(), (b"x-odd", odd))) as client:
-            if client.status == 400:
-                assert odd[1:2] in (b"\x0b", b"\x0c"), "obs-text is allowed (RFC 9110 section 5.5)"
-            else:
-                assert served.told() == odd
-
-    def test_a_whole_url_as_target(self, served: Served) -> None:
-        path = served.route(echo).encode()
-        with WireClient(served.port, request(b"http://localhost" + path)) as client:
-            assert client.status == 101
-
-    def test_frames_that_come_before_the_answer_wait_for_it(self, served: Served) -> None:
-        go = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            served.heard.put(scope["extensions"]["realtime.direct"])
-            await go.wait()
-            await echo(scope, receive, send)
-
-        client = Unanswered(served.port, request(served.route(slow).encode()))
-        line = served.told()
-        client.send(text("early"))
-        assert served.call(lambda: line.reading_paused)
-        served.call(go.set)
-        assert client.answer()[0] == 101
-        assert client.hear() == "early"
-        client.socket.close()
-
-    def test_bytes_that_come_while_reading_is_paused_are_no_clients_of_ours(self, served: Served) -> None:
-        async def waiting(scope: Any, receive: Any, send: Any) -> None:
-            served.heard.put(scope["extensions"]["realtime.direct"])
-            await receive()
-            served.heard.put(await receive())
-
-        client = Unanswered(served.port, request(served.route(waiting).encode()))
-        line = served.told()
-        served.call(line.data_received, b"\x81")
-        assert served.told()["code"] == 1006
-        assert client.rest() == b""
-        client.socket.close()
 
 
 class TestDirect:
@@ -401,107 +299,6 @@ class TestViolation:
         assert link.ends.empty()
 
 
-class TestTheEnd:
-    def test_our_close_is_answered_and_nothing_is_sent_after_it(self, served: Served) -> None:
-        client, link = connect(served)
-
-        def leave() -> None:
-            link.fast.close(4503, "revoked")
-            link.fast.close(4000, "again")
-            link.fast.send(encoded("too late"))
-
-        served.call(leave)
-        assert client.goodbye() == (4503, "revoked")
-        client.send(text("still talking") + frame(PING) + close(4503))
-        assert client.rest() == b""
-        client.socket.close()
-        assert link.end() == ("lost", "transport close")
-        served.settle()
-        assert link.ends.empty()
-        assert link.frames.empty()
-
-    def test_a_code_that_may_not_be_sent_leaves_the_connection_as_it_was(self, served: Served) -> None:
-        client, link = connect(served)
-        with pytest.raises(ValueError):
-            served.call(link.fast.close, 1006, "")
-        client.say("alive")
-        assert link.next() == "alive"
-        client.socket.close()
-        link.end()
-
-    LEAVING: tuple[Callable[[WireClient], None], ...] = (
-        lambda client: client.socket.close(),
-        WireClient.vanish,
-        lambda client: client.send(close()),
-        lambda client: client.send(close(None)),
-        lambda client: client.send(frame(CLOSE, b"\x00")),
-    )
-
-    @pytest.mark.parametrize("leave", LEAVING)
-    @pytest.mark.parametrize("paused", [False, True])
-    def test_the_link_is_told_once(self, served: Served, leave: Callable[[WireClient], None], paused: bool) -> None:
-        client, link = connect(served)
-        if paused:
-            served.call(link.fast.pause)
-        leave(client)
-        client.socket.close()
-        served.call(link.fast.resume)
-        ends = [link.end()]
-        if ends[0][0] == "broken":
-            ends.append(link.end())
-        served.settle()
-        assert [kind for kind, _ in ends].count("lost") == 1
-        assert link.ends.empty()
-
-    @pytest.mark.usefixtures("impatient")
-    def test_a_client_that_does_not_read_our_close_is_cut(self, served: Served) -> None:
-        client, link = connect(served, buffers=SMALL)
-
-        def fill_and_leave() -> None:
-            for _ in range(100):
-                link.outbox.offer(encoded("x" * 50_000))
-            link.fast.close(4430, "too slow to read")
-
-        served.call(fill_and_leave)
-        assert link.end()[0] == "lost"
-        served.settle()
-        client.socket.close()
-
-    @pytest.mark.usefixtures("impatient")
-    @pytest.mark.parametrize("end", [close(), frame(3), b""], ids=["close", "violation", "end of file"])
-    def test_a_client_that_leaves_and_does_not_read_is_cut(self, served: Served, end: bytes) -> None:
-        client, link = connect(served, buffers=SMALL)
-        served.call(lambda: [link.outbox.offer(encoded("x" * 50_000)) for _ in range(100)])
-        client.send(end)
-        client.socket.shutdown(1)
-        while link.end()[0] != "lost":
-            pass
-        served.settle()
-        client.socket.close()
-
-    @pytest.mark.usefixtures("impatient")
-    def test_a_client_that_does_not_answer_our_close_is_cut(self, served: Served) -> None:
-        client, link = connect(served)
-        served.call(link.fast.close, 4000, "")
-        assert client.goodbye() == (4000, "")
-        assert client.rest() == b""
-        assert link.end()[0] == "lost"
-        client.socket.close()
-
-    @pytest.mark.usefixtures("impatient")
-    def test_a_client_that_does_not_read_its_refusal_is_cut(self, served: Served) -> None:
-        async def refusing(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.http.response.start", "status": 400})
-            await send({"type": "websocket.http.response.body", "body": bytes(16 << 20)})
-            served.heard.put(served.state.connections == {scope["extensions"]["realtime.direct"]})
-
-        client = Unanswered(served.port, request(served.route(refusing).encode()), buffers=SMALL)
-        assert served.told(), "it is not simply gone"
-        served.settle()
-        client.socket.close()
-
-
 class TestPing:
     def test_is_answered_with_its_payload(self, served: Served) -> None:
         client, link = connect(served)
@@ -528,44 +325,3 @@ class TestPing:
         assert answered < 20_000
         client.socket.close()
         link.end()
-
-
-class TestShutdown:
-    @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-    def test_everybody_is_told(self, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
-        served = Served(loop=loop, small_buffers=True)
-
-        async def waiting(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            if scope["path"] == "/open":
-                await send({"type": "websocket.accept"})
-            served.heard.put("waiting")
-            served.heard.put((await receive())["code"])
-
-        served.route(waiting, "/open")
-        served.route(waiting, "/asked")
-        with served:
-            client, link = connect(served)
-            slow, slow_link = connect(served, buffers=SMALL)
-            served.call(lambda: [slow_link.outbox.offer(encoded("x" * 50_000)) for _ in range(100)])
-            leaving, leaving_link = connect(served)
-            served.call(leaving_link.fast.close, 4000, "")
-            accepted = WireClient(served.port, request(b"/open"))
-            asked = Unanswered(served.port, request(b"/asked"))
-            assert [served.told(), served.told()] == ["waiting"] * 2
-            served.server.should_exit = True
-            assert client.goodbye() == (1012, "")
-            assert client.rest() == b""
-            assert link.end() == ("lost", "draining")
-            assert accepted.goodbye() == (1012, "")
-            assert asked.answer()[0] == 503
-            assert leaving.goodbye() == (4000, "")
-            assert leaving.rest() == b""
-            assert sorted([served.told(), served.told()]) == [1006, 1012]
-            assert slow_link.end()[0] == "lost"
-            served.stop()
-        assert not served.state.connections
-        assert not served.state.tasks
-        for each in (client, slow, leaving, accepted, asked):
-            each.socket.close()

@@ -216,7 +216,7 @@ def _takes_gzip(accepted: str | None) -> bool:
     for part in (accepted or "").lower().split(","):
         name, _, weight = part.partition(";")
         if name.strip() == "gzip":
-            return weight.replace(" ", "").rstrip("0").rstrip(".") != "q="
+            return not weight or weight.partition("=")[2].strip(" 0.") != ""
     return False
 
 

@@ -111,6 +111,7 @@ class AsgiWire:
             if self._cutting is not None:
                 self._cutting.cancel()
             self.link.lost(Reason.TRANSPORT_CLOSE)
+            self.resume()
 
     def _cut(self) -> None:
         """The client took too long over our good-bye."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from inspect import signature
 from time import monotonic
 from typing import Any
 
@@ -15,7 +16,7 @@ import engineio
 from realtime.codecs import NOOP_FRAME, PONG_PROBE, Encoded
 from realtime.connection import Connection
 from realtime.deadlines import Alarm
-from realtime.environ import header_of, query_of
+from realtime.environ import header_of, make_environ, query_of
 from realtime.errors import CloseCode, HandshakeError, UsageError
 from realtime.limits import SlidingWindow
 from realtime.names import Reason
@@ -112,8 +113,16 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         allowed = self.cors_allowed_origins
         if callable(allowed):
             origin = header_of(scope, b"origin")
-            return origin is None or bool(allowed(origin))
+            return origin is None or self._asks(allowed, origin, scope)
         return self.origins.allows_scope(scope)
+
+    def _asks(self, allowed: Callable[..., Any], origin: str, scope: Mapping[str, Any]) -> bool:
+        """As python-engineio does: with the origin and the environ, or with the origin where it takes no more."""
+        try:
+            signature(allowed).bind(origin, None)
+        except TypeError:
+            return bool(allowed(origin))
+        return bool(allowed(origin, make_environ(scope, self.origins.client_address(scope))))
 
     def open(self, scope: Mapping[str, Any], wire: Wire) -> Link:
         connection = self.new_connection(self.generate_id(), scope)

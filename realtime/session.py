@@ -210,7 +210,8 @@ class Session:
         """The client is gone: every membership ends, nothing more is sent."""
         if not self.closed:
             self._end(reason)
-            self._drop_backlog()
+            self.outbox.detach()
+            self.outbox.clear()
 
     # --- the end
 
@@ -245,10 +246,6 @@ class Session:
             self.core.metrics.connections.add(self.wire.name, amount=-1)
         for member in list(self.members.values()):
             self.leave(member, reason)
-
-    def _drop_backlog(self) -> None:
-        self.outbox.detach()
-        self.outbox.clear()
 
     def attach_wire(self, wire: Wire, *, free: bool) -> None:
         """Frames leave through this wire from now on."""
@@ -340,10 +337,7 @@ class Session:
 
     def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
         """Run this soon, in the order of starting; ``at_once`` as far as it goes without waiting."""
-        if at_once:
-            self._workers.run(work)
-        else:
-            self._workers.submit(work)
+        (self._workers.run if at_once else self._workers.submit)(work)
 
     def stop_reading(self) -> None:
         if self.wire is not None:

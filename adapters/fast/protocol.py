@@ -242,23 +242,23 @@ class FastProtocol(asyncio.Protocol):
                 self._turn = turns.begin()
                 self._transport.write(encoded.wire)
             else:
-                self._keep(encoded)
+                self._keep(encoded.wire)
         return not self._full
 
-    def _keep(self, encoded: Encoded) -> None:
+    def _keep(self, data: bytes) -> None:
         """Not the first of this turn: it leaves with those that follow."""
         if self._late is None:
             self._late = []
             self._turns.keep(self)
-        self._late.append(encoded.wire)
-        self._late_bytes += encoded.size
+        self._late.append(data)
+        self._late_bytes += len(data)
         if self._late_bytes > LATE_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """What was kept back in this turn leaves."""
         late, self._late, self._late_bytes = self._late, None, 0
-        if late:
+        if late and not self._transport.is_closing():
             self._transport.write(b"".join(late))
 
     def _put(self, data: bytes) -> None:
@@ -305,7 +305,8 @@ class FastProtocol(asyncio.Protocol):
         answer = accept_response(self._head, subprotocol, [*self._server_state.default_headers, *headers])
         self._state = _OPEN
         self._head = None
-        self._put(answer)
+        self._turn = self._turns.begin()  # what is said in this turn travels with it
+        self._keep(answer)
 
     def take_over(self, link: Link) -> None:
         """Frames go to the link from now on, by plain call; the ASGI call may return."""

@@ -26,8 +26,8 @@ from tests.serving import SECRET
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 
 
-def new_app(**options: Any) -> FastAPI:
-    app = FastAPI(**options)
+def new_app() -> FastAPI:
+    app = FastAPI()
     Realtime(app, settings=settings_for())
     return app
 
@@ -54,7 +54,7 @@ def test_what_is_asked_for_is_added() -> None:
     app = FastAPI(docs_url=None)
     Realtime(app, settings=settings_for(), metrics=True, health=True, docs=True)
     client = TestClient(app)
-    assert "# TYPE realtime_connections gauge" in client.get("/metrics").text
+    assert "# TYPE realtime_loop_lag_seconds gauge" in client.get("/metrics").text
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready"}
     assert client.get("/docs").status_code == 200
@@ -99,16 +99,21 @@ async def prefixed(url: str, path: str, transport: str) -> AsyncIterator[Any]:
         client = socketio.AsyncClient(reconnection=False, http_session=http)
         await within(client.connect(url, socketio_path=path, transports=[transport], wait_timeout=SECONDS))
         yield client
+        await within(client.eio.queue.join())  # it forgets to say good-bye while a POST of its own is under way
         await within(client.disconnect())
 
 
-@pytest.mark.parametrize("how", ["of FastAPI", "of uvicorn"])
+@pytest.mark.parametrize("keeps_path", [True, False])
 @pytest.mark.asyncio
-async def test_a_root_path(how: str) -> None:
-    """A proxy takes a prefix away: FastAPI is told for its documents, uvicorn puts it in front of the path again."""
-    app = new_app(root_path="/api") if how == "of FastAPI" else new_app()
-    options = {} if how == "of FastAPI" else {"root_path": "/api"}
-    async with living(app, **options) as url, aiohttp.ClientSession() as http, http.get(url + HANDSHAKE) as answer:
+async def test_a_root_path(keeps_path: bool) -> None:
+    """A proxy takes a prefix away; uvicorn, told of it, puts it in front of the path again, and other servers do not."""
+    app = new_app()
+
+    async def other_server(scope: Any, receive: Any, send: Any) -> None:
+        await app(dict(scope, root_path="/api"), receive, send)
+
+    serving = living(other_server, lifespan="off") if keeps_path else living(app, root_path="/api")
+    async with serving as url, aiohttp.ClientSession() as http, http.get(url + HANDSHAKE) as answer:
         assert answer.status == 200
 
 
@@ -180,20 +185,19 @@ async def test_cors_headers_come_once_beside_fastapis_middleware() -> None:
 @pytest.mark.asyncio
 async def test_who_may_connect_by_default() -> None:
     async with living(new_app()) as url, aiohttp.ClientSession() as http:
-        cases: list[tuple[dict[str, str], int]] = [
-            ({}, 200),
-            ({"Origin": url}, 200),
-            ({"Origin": "http://localhost:1234"}, 200),
-            ({"Origin": "https://evil.example"}, 403),
-            ({"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}, 403),
-            ({"Origin": "null"}, 403),
+        evil = {"Origin": "https://evil.example"}
+        cases: list[tuple[dict[str, str], int, str | None]] = [
+            ({}, 200, None),
+            ({"Origin": "http://app.example", "Host": "app.example"}, 200, None),
+            ({"Origin": "http://localhost:1234"}, 200, "http://localhost:1234"),
+            (evil, 403, None),
+            (evil | {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}, 403, None),
+            ({"Origin": "null"}, 403, None),
         ]
-        for headers, status in cases:
+        for headers, status, allowed in cases:
             async with http.get(url + HANDSHAKE, headers=headers) as answer:
                 assert answer.status == status, headers
-                assert ("access-control-allow-origin" in answer.headers) is (
-                    status == 200 and headers.get("Origin", url) != url
-                )
+                assert answer.headers.get("access-control-allow-origin") == allowed, headers
 
 
 @pytest.mark.parametrize("arguments", [1, 2])
@@ -230,10 +234,14 @@ async def test_a_callable_decides_and_polling_pages_may_read_the_answer(argument
 async def test_origins_as_python_engineio_is_told_them(given: Any, allowed: bool) -> None:
     app = FastAPI()
     Realtime(app, server=Server(settings=settings_for(), cors_allowed_origins=given))
-    async with living(app) as url, aiohttp.ClientSession() as http:
-        async with http.get(url + HANDSHAKE, headers={"Origin": "https://page.example"}) as answer:
-            assert (answer.status == 200) is allowed
-            assert ("access-control-allow-origin" in answer.headers) is allowed
+    headers = {"Origin": "https://page.example"}
+    async with (
+        living(app) as url,
+        aiohttp.ClientSession() as http,
+        http.get(url + HANDSHAKE, headers=headers) as answer,
+    ):
+        assert (answer.status == 200) is allowed
+        assert ("access-control-allow-origin" in answer.headers) is allowed
 
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────

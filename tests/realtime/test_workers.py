@@ -100,6 +100,13 @@ async def test_a_job_that_cancels_its_own_task_ends_alone() -> None:
     assert ran == [True]
 
 
+async def turn() -> None:
+    """Returns at the end of a turn of the loop."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().call_soon(ended.set)
+    await ended.wait()
+
+
 @pytest.mark.asyncio
 async def test_no_more_than_the_spare_workers_stay() -> None:
     pool, gate = workers(), asyncio.Event()
@@ -113,8 +120,9 @@ async def test_no_more_than_the_spare_workers_stay() -> None:
     assert pool.tasks == 3 * SPARE
     gate.set()
     assert await pool.settle(5)
-    for _ in range(3):  # those that end need a turn to be noticed
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while pool.tasks > SPARE:  # those that end need a turn to be noticed
+            await turn()
     assert pool.tasks == SPARE
 
 

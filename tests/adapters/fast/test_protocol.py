@@ -166,6 +166,7 @@ class TestDirect:
             await receive()
             channel = scope["extensions"]["realtime.direct"]
             channel.accept_now()
+            channel.flush()
             channel._transport.abort()
             assert (await receive())["type"] == "websocket.disconnect"
             link = Recorded(channel)

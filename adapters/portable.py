@@ -101,8 +101,6 @@ class AsgiWire:
 
     async def finish(self) -> None:
         """Returns when nothing is being written any more; a client that does not read is cut."""
-        if self._gone:
-            self._writer.stop()
         await self._writer.settle(CLOSE_SECONDS)
 
     def _lost(self) -> None:
@@ -110,6 +108,7 @@ class AsgiWire:
             self._gone = True
             if self._cutting is not None:
                 self._cutting.cancel()
+            self._writer.stop()
             self.link.lost(Reason.TRANSPORT_CLOSE)
             self.resume()
 

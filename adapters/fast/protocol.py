@@ -36,7 +36,7 @@ from adapters.fast.frames import (
 )
 from adapters.fast.keepalive import Keepalive
 from adapters.fast.raw import RawSide
-from adapters.fast.turns import LATE_BYTES, turns_of
+from adapters.fast.turns import Speaker
 from adapters.fast.upgrade import Head, Headers, accept_response, parse_head, problem_with, refusal_response
 from realtime.codecs import Encoded
 from realtime.errors import CloseCode
@@ -53,12 +53,12 @@ _PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
 _ASKED, _OPEN, _CLOSING, _CLOSED = State  # an enum's members cost a call each time in Python 3.11
 
 
-class FastProtocol(asyncio.Protocol):
+class FastProtocol(Speaker, asyncio.Protocol):
     """Keeps uvicorn's contract for a WebSocket class, and the port ``Wire`` once it is taken directly."""
 
     __slots__ = (
         "_asgi", "_config", "_deaf", "_full", "_head", "_held", "_keepalive", "_loop", "_paused", "_pong", "_reader",
-        "_late", "_late_bytes", "_server_state", "_short", "_state", "_timer", "_transport", "_turn", "_turns", "app_state", "link", "name",
+        "_server_state", "_short", "_state", "_timer", "app_state", "link", "name",
     )  # fmt: skip
 
     def __init__(
@@ -74,17 +74,13 @@ class FastProtocol(asyncio.Protocol):
         self._server_state = server_state
         self.app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._transport: asyncio.Transport
+        super().__init__(self._loop)
         self._state = _ASKED
         self._head: Head | None = None
         self._asgi: AsgiSide | None = None
         self._short = min(SHORT_BYTES, 6 + config.ws_max_size)
         self._reader: FrameReader | None = None
         self._full = False
-        self._turns = turns_of(self._loop)
-        self._turn = -1
-        self._late: list[bytes] | None = None
-        self._late_bytes = 0
         self._paused = False
         self._held: deque[str | bytes | Close] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -237,35 +233,8 @@ class FastProtocol(asyncio.Protocol):
 
     def send(self, encoded: Encoded) -> bool:
         if self._state is _OPEN:
-            turns = self._turns
-            if self._turn != turns.number:
-                self._turn = turns.begin()
-                self._transport.write(encoded.wire)
-            else:
-                self._keep(encoded.wire)
+            self._say(encoded.wire)
         return not self._full
-
-    def _keep(self, data: bytes) -> None:
-        """Not the first of this turn: it leaves with those that follow."""
-        if self._late is None:
-            self._late = []
-            self._turns.keep(self)
-        self._late.append(data)
-        self._late_bytes += len(data)
-        if self._late_bytes > LATE_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """What was kept back in this turn leaves."""
-        late, self._late, self._late_bytes = self._late, None, 0
-        if late and not self._transport.is_closing():
-            self._transport.write(b"".join(late))
-
-    def _put(self, data: bytes) -> None:
-        """After what was kept back."""
-        if self._late is not None:
-            self.flush()
-        self._transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
         """Raises ValueError for a code that may not be sent; the connection is as it was then."""
@@ -305,8 +274,7 @@ class FastProtocol(asyncio.Protocol):
         answer = accept_response(self._head, subprotocol, [*self._server_state.default_headers, *headers])
         self._state = _OPEN
         self._head = None
-        self._turn = self._turns.begin()  # what is said in this turn travels with it
-        self._keep(answer)
+        self._open_turn(answer)
 
     def take_over(self, link: Link) -> None:
         """Frames go to the link from now on, by plain call; the ASGI call may return."""

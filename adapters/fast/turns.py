@@ -51,3 +51,51 @@ class Turns:
 
 
 turns_of: PerLoop[Turns] = PerLoop(Turns)
+
+
+class Speaker:
+    """The sending half of a connection. ``_transport`` is there once the connection is made."""
+
+    __slots__ = ("_late", "_late_bytes", "_transport", "_turn", "_turns")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport: asyncio.Transport
+        self._turns = turns_of(loop)
+        self._turn = -1
+        self._late: list[bytes] | None = None
+        self._late_bytes = 0
+
+    def _say(self, data: bytes) -> None:
+        """At once if it is the first of this turn, else with those that follow."""
+        turns = self._turns
+        if self._turn != turns.number:
+            self._turn = turns.begin()
+            self._transport.write(data)
+        else:
+            self._keep(data)
+
+    def _open_turn(self, data: bytes) -> None:
+        """Kept back although it is the first: what is said next in this turn travels with it."""
+        self._turn = self._turns.begin()
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        if self._late is None:
+            self._late = []
+            self._turns.keep(self)
+        self._late.append(data)
+        self._late_bytes += len(data)
+        if self._late_bytes > LATE_BYTES:
+            self.flush()
+
+    def _put(self, data: bytes) -> None:
+        """Now, after what was kept back."""
+        if self._late is not None:
+            self.flush()
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """What was kept back in this turn leaves."""
+        late, self._late, self._late_bytes = self._late, None, 0
+        if late and not self._transport.is_closing():
+            self._transport.write(b"".join(late))

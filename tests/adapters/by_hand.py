@@ -102,6 +102,13 @@ async def turn() -> None:
     await asyncio.wait_for(ended.wait(), SECONDS)
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Returns when this holds; it is looked at after each turn of the loop."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await turn()
+
+
 async def within(work: Coroutine[Any, Any, Any]) -> Any:
     """Its result; TimeoutError where it takes too long."""
     return await asyncio.wait_for(work, SECONDS)

@@ -16,12 +16,12 @@ from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import DIRECT, Link
 from realtime.testing import MemoryClient, MemoryWire
-from tests.adapters.by_hand import CONNECT, DISCONNECT, ByHand, turn, within
+from tests.adapters.by_hand import CONNECT, DISCONNECT, ByHand, turn, until, within
 from tests.realtime.living import settings_for
 
 pytestmark = pytest.mark.asyncio
 
-DENIAL = {"websocket.http.response": {}}
+DENIAL: dict[str, Any] = {"websocket.http.response": {}}
 
 
 class House:
@@ -135,6 +135,7 @@ async def test_a_server_that_raises_once_its_client_is_gone_is_understood() -> N
         await entered(client)
         client.deaf = RuntimeError("Cannot call receive once a disconnect message has been received")
         client.say("3")
+        await until(lambda: not house.sessions)
     assert house.ends == ["transport close"]
 
 
@@ -144,10 +145,7 @@ async def test_a_client_that_turns_out_to_be_gone_when_written_to_is_gone() -> N
         await entered(client)
         client.broken = OSError("gone")
         await house.server.emit("news", 1)
-        await client.until(lambda: client.broken is not None)
-        await house.settle()
-        await turn()
-        assert not house.sessions
+        await until(lambda: not house.sessions)
     assert house.ends == ["transport close"]
 
 
@@ -336,13 +334,13 @@ class DirectWire(MemoryWire):
 
 
 async def test_a_direct_server_takes_the_connection_over_and_the_call_returns() -> None:
-    house, client, direct = House(), ByHand(), DirectWire()
+    house, client, direct = House(allowed_origins=["https://chat.example"]), ByHand(), DirectWire()
     client.tell(CONNECT)
-    asked = scope(extensions={DIRECT: direct}, headers=[(b"origin", b"http://test"), (b"host", b"test")])
+    asked = scope(extensions={DIRECT: direct}, headers=[(b"origin", b"https://chat.example")])
     await within(Portable()(house.server.eio, asked, client.receive, client.send))
     [session] = house.sessions.values()
     assert direct.taken is session
-    assert [dict(headers)[b"access-control-allow-origin"] for headers in direct.accepted] == [b"http://test"]
+    assert [dict(headers)[b"access-control-allow-origin"] for headers in direct.accepted] == [b"https://chat.example"]
     assert str(direct.frames[0]).startswith("0{")
     assert client.sent == []
 
@@ -377,6 +375,25 @@ async def test_a_route_pulls_its_frames_and_sends_by_plain_calls() -> None:
     wire.close(1000, "")
     await within(wire.finish())
     assert client.sent[1:] == []
+
+
+async def test_a_route_that_is_busy_while_its_client_is_cut_finds_it_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters.portable, "CLOSE_SECONDS", 0.01)
+    client, link = ByHand(), house_link()
+    wire = Portable.raw(scope(), client.receive, client.send, link)
+    client.stop_reading()
+    wire.close(1000, "")
+    await client.until(lambda: client.sent)
+    await within(wire.finish())
+    client.say("not read any more")
+    await until(lambda: wire._gone)
+    assert await within(wire.read()) is None
+    wire.pause()
+    wire.pause()
+    wire.resume()
+    wire.resume()
+    wire.close(1000, "again")
+    assert len(client.sent) == 1
 
 
 async def test_a_route_over_a_direct_server_is_given_its_wire() -> None:

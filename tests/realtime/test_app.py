@@ -106,7 +106,7 @@ async def prefixed(url: str, path: str, transport: str) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("keeps_path", [True, False])
 @pytest.mark.asyncio
 async def test_a_root_path(keeps_path: bool) -> None:
-    """A proxy takes a prefix away; uvicorn, told of it, puts it in front of the path again, and other servers do not."""
+    """A proxy takes a prefix away; uvicorn is told and puts it in front of the path again, and other servers do not."""
     app = new_app()
 
     async def other_server(scope: Any, receive: Any, send: Any) -> None:

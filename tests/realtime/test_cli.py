@@ -1,0 +1,213 @@
+"""The command ``realtime``, as a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from realtime import Settings, Tokens
+from realtime.cli import _listen, _shown
+from tests.serving import ROOT, SECRET, ServerProcess, fetch
+
+pytestmark = pytest.mark.process
+
+
+def run(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("REALTIME_")}
+    given = inherited | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "120"} | dict(env or {})
+    command = [sys.executable, "-m", "realtime", *arguments]
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=30, check=False)
+
+
+def refusal(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a command that was refused."""
+    assert ended.returncode == 2, ended
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("realtime: ")
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr
+
+
+# ── serve ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        ("nope:app", 'nope:app: Could not import module "nope"'),
+        ("mine:nope", 'Attribute "nope" not found in module "mine"'),
+        ("mine", 'must be in format "<module>:<attribute>"'),
+        ("unsafe:app", "the namespace /x has handlers already"),
+    ],
+)
+def test_a_wrong_application_is_a_sentence(app: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("app = None\n")
+    (tmp_path / "unsafe.py").write_text(
+        "from fastapi import FastAPI\nfrom realtime import Realtime\n"
+        "app = FastAPI()\nrealtime = Realtime(app)\nrealtime.namespace('/x')\nrealtime.namespace('/x')\n"
+    )
+    assert words in refusal(run("serve", app, folder=tmp_path))
+
+
+def test_an_authors_own_mistake_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    ended = run("serve", "broken:app", folder=tmp_path)
+    assert ended.returncode == 1
+    assert "broken.py" in ended.stderr
+    assert "No module named 'nowhere_to_be_found'" in ended.stderr
+
+
+def test_several_workers_are_refused(tmp_path: Path) -> None:
+    assert "--workers above 1 is refused: the requests of a polling client" in refusal(
+        run("serve", "--workers", "2", folder=tmp_path)
+    )
+
+
+def test_a_port_in_use_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("serve", "--port", str(port), folder=tmp_path)
+    assert refusal(ended) == f"realtime: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_an_address_that_is_not_ours_is_a_sentence(tmp_path: Path) -> None:
+    ended = run("serve", "--host", "192.0.2.1", folder=tmp_path)
+    assert "cannot listen on 192.0.2.1:8000: Cannot assign requested address" in refusal(ended)
+
+
+def test_unsafe_settings_are_refused_whatever_the_application(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("async def app(scope, receive, send): ...\n")
+    ended = run("serve", "mine:app", folder=tmp_path, env={"REALTIME_ENVIRONMENT": "production"})
+    assert "REALTIME_JWT_SECRET is the built-in one" in refusal(ended)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("nats://localhost", "there is no adapter called 'nats'"), ("redis://u:SECRET@[bad", "realtime: ")],
+)
+def test_a_bus_that_cannot_be_opened_is_a_sentence_without_the_password(
+    option: str, words: str, tmp_path: Path
+) -> None:
+    told = refusal(run("serve", "--redis", option, folder=tmp_path))
+    assert words in told
+    assert "SECRET" not in told
+
+
+@pytest.mark.parametrize("package", ["adapters", "namespaces"])
+def test_a_folder_that_hides_ours_is_named_with_its_place(package: str, tmp_path: Path) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("")
+    told = refusal(run("serve", folder=tmp_path))
+    assert f"hidden by another one in {tmp_path / package}" in told
+    assert str(ROOT / package) in told
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    ended = run("serve", "--help", folder=tmp_path)
+    assert ended.returncode == 0
+    for option in ("--host", "--port", "--workers", "--redis", "--database"):
+        assert option in ended.stdout
+
+
+@pytest.fixture(scope="module")
+def authors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """An application for python-socketio, with one import changed, from the current folder."""
+    folder = tmp_path_factory.mktemp("author")
+    (folder / "main.py").write_text(
+        "from realtime import socketio\n"
+        "sio = socketio.AsyncServer()\n"
+        "sio.on('echo', lambda sid, data: data)\n"
+        "app = socketio.ASGIApp(sio)\n"
+    )
+    command = [sys.executable, "-m", "realtime", "serve", "main:app", "--port", "{port}"]
+    with ServerProcess(folder, command=command, ready="/socket.io/?EIO=4&transport=polling") as server:
+        yield server
+
+
+def test_an_application_for_python_socketio_is_served(authors: ServerProcess) -> None:
+    status, body = fetch(f"{authors.url}/socket.io/?EIO=4&transport=polling")
+    assert (status, body[:8]) == (200, b'0{"sid":')
+
+
+def test_the_log_has_neither_queries_nor_a_line_for_each_request(authors: ServerProcess) -> None:
+    fetch(f"{authors.url}/socket.io/?EIO=4&transport=polling&token=SECRET-IN-QUERY")
+    fetch(f"{authors.url}/nowhere?token=SECRET-IN-QUERY")
+    output = authors.output()
+    assert "realtime-rooms on http://127.0.0.1:" in output
+    assert "SECRET-IN-QUERY" not in output
+    assert "GET" not in output
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("localhost", "localhost"), ("0.0.0.0", "0.0.0.0")])
+def test_listening_on_a_name_is_listening_on_all_its_addresses_at_one_port(host: str, shown: str) -> None:
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("no IPv6 on this machine")
+    sockets = _listen(host, 0)
+    try:
+        assert len({each.getsockname()[1] for each in sockets}) == 1
+        assert _shown(host) == shown
+    finally:
+        for each in sockets:
+            each.close()
+
+
+# ── check ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_prints_every_setting_and_hides_secrets(tmp_path: Path) -> None:
+    env = {
+        "REALTIME_JWT_SECRET": SECRET,
+        "REALTIME_REDIS_URL": "redis://user:hidden-password@localhost:6379/0",
+        "REALTIME_DATABASE_URL": "postgresql+asyncpg://user:hidden-password@localhost/chat",
+    }
+    ended = run("check", folder=tmp_path, env=env)
+    assert ended.returncode == 0
+    for name in Settings.model_fields:
+        assert f"REALTIME_{name.upper()}=" in ended.stdout
+    assert "REALTIME_REDIS_URL=redis://user:***@localhost:6379/0" in ended.stdout
+    assert "hidden-password" not in ended.stdout + ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+    assert "fine for development" in ended.stderr
+
+
+def test_check_fails_on_unsafe_settings_and_names_each(tmp_path: Path) -> None:
+    ended = run("check", folder=tmp_path, env={"REALTIME_ENVIRONMENT": "production", "REALTIME_JWT_SECRET": "short"})
+    assert ended.returncode == 1
+    assert "unsafe: REALTIME_JWT_SECRET has 5 bytes" in ended.stderr
+    assert "unsafe: REALTIME_ALLOWED_ORIGINS is empty" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_setting_that_cannot_be_read_is_a_sentence(command: str, tmp_path: Path) -> None:
+    env = {"REALTIME_ENVIRONMENT": "staging", "REALTIME_PING_TIMEOUT_SECONDS": "-1"}
+    told = refusal(run(command, folder=tmp_path, env=env))
+    assert "REALTIME_ENVIRONMENT: Input should be 'development' or 'production'" in told
+    assert "REALTIME_PING_TIMEOUT_SECONDS: Input should be greater than 0" in told
+
+
+# ── token ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_is_signed_with_the_configured_secret(tmp_path: Path) -> None:
+    options = ["--user", "alice", "--expires", "60", "--scope", "room:join:*", "--scope", "notify:publish:orders"]
+    ended = run("token", *options, folder=tmp_path, env={"REALTIME_JWT_SECRET": SECRET})
+    assert ended.returncode == 0
+    identity = Tokens(secret=SECRET).verify(ended.stdout.strip(), time.time())
+    assert identity.user_id == "alice"
+    assert identity.allows("room:join:lobby")
+    assert identity.allows("notify:publish:orders")
+    assert not identity.allows("notify:publish:others")
+    assert identity.expires_at is not None
+    assert 0 < identity.expires_at - time.time() <= 60
+
+
+def test_a_token_that_cannot_be_signed_is_a_sentence(tmp_path: Path) -> None:
+    env = {"REALTIME_JWT_ALGORITHM": "RS256"}
+    assert "realtime: " in refusal(run("token", "--user", "alice", folder=tmp_path, env=env))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from realtime.codecs import NOOP_FRAME, Encoded
@@ -60,6 +61,9 @@ class PollWire:
 
     def close(self, code: int, reason: str) -> None:
         self._closed = True
+        if self._poll is not None and self.link.closed:  # else it is an upgrade, which takes along what waits
+            while (encoded := self.link.take()) is not None:
+                self._batch.append(encoded)
         self._release(final=True)
         self.resume()
 
@@ -145,15 +149,17 @@ class Polling:
             raise HandshakeError(400, 3, "Bad request", reason="two_polls")
         poll = wire.poll()
         gone = asyncio.ensure_future(_disconnected(receive))
+        answered = False
         try:
             await asyncio.wait((poll, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():  # an answer would be lost, and the session must not believe that it arrived
-                link.lost(Reason.TRANSPORT_CLOSE)
-            else:
+            if not gone.done():
                 await answer.packets(poll.result())
+                answered = True
         finally:
             wire.forget(poll)
             gone.cancel()
+            if not answered:  # what the answer carried is lost, and the session must not believe that it arrived
+                link.lost(Reason.TRANSPORT_CLOSE)
 
     async def _post(self, door: Door, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
@@ -244,5 +250,6 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
 
 async def _disconnected(receive: Receive) -> None:
     """Returns when the client of a pending GET has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with suppress(Exception):  # some servers raise once the connection is lost
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -99,5 +100,6 @@ def _body(encoded: Encoded) -> Iterable[Message]:
 
 
 async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with suppress(Exception):  # some servers raise once the connection is lost
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.params import Depends
@@ -281,7 +280,7 @@ def _build_server(settings: Settings) -> Server:
     metrics = Metrics()
     if settings.redis_url is None:
         return Server(settings=settings, metrics=metrics)
-    scheme = urlsplit(settings.redis_url).scheme
+    scheme = settings.redis_url.partition(":")[0]
     bus = find(scheme)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
     return Server(manager, settings=settings, metrics=metrics)

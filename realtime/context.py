@@ -195,3 +195,12 @@ def on_loop_of(member: Member, call: Callable[..., object], *args: Any) -> None:
     else:
         with suppress(RuntimeError):  # the loop is closed: the client is gone
             loop.call_soon_threadsafe(call, *args)
+
+
+def dismiss(member: Member, reason: str) -> None:
+    """End a membership, on its own loop; one that is being decided on is refused."""
+    if member.state is State.PENDING:
+        refusal = {"code": "refused", "message": "Connection refused by server"}
+        member.session.refuse(member, {"message": refusal["message"], "data": refusal})
+    elif member.state is State.JOINED:
+        member.session.dismiss(member.namespace, reason)

@@ -79,14 +79,20 @@ class ProtocolError(RealtimeError):
 
 
 class PayloadError(RealtimeError):
+    """What came is well-formed but not what the event expects; answered, the connection lives."""
+
     code = "invalid_payload"
 
 
 class AccessError(RealtimeError):
+    """Not allowed, or not known to exist."""
+
     code = "forbidden"
 
 
 class LimitError(RealtimeError):
+    """Too fast, too many, too big; ``retry_after`` where waiting helps."""
+
     code = "rate_limited"
 
 

@@ -19,7 +19,7 @@ from realtime.application import Application
 from realtime.calls import Answer, ClientGone
 from realtime.codecs import Dialect, RawJson, SocketIOMsgPack, SocketIOText
 from realtime.connection import Connection
-from realtime.context import Socket, on_loop_of
+from realtime.context import Socket, dismiss, on_loop_of
 from realtime.engine import Engine
 from realtime.environ import make_environ
 from realtime.errors import AccessError, UsageError
@@ -212,7 +212,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     def dismiss(self, member: Member, reason: str) -> None:
         """End one membership, from any thread; one that is being decided on is refused."""
-        on_loop_of(member, _dismiss, member, reason)
+        on_loop_of(member, dismiss, member, reason)
 
     async def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
         """The dictionary of this client (``Socket.data`` is the same one). Raises KeyError for a client not here."""
@@ -234,6 +234,26 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
     def instrument(self, *args: Any, **kwargs: Any) -> Any:
         """Not there yet: raises UsageError."""
         raise UsageError("instrument() for the Socket.IO Admin UI is not there yet: /metrics has the numbers meanwhile")
+
+    def on(self, event: str, handler: Any = None, namespace: str | None = None) -> Any:
+        """As ``AsyncServer.on``. Raises UsageError for a typed namespace: its events are registered on itself."""
+        self._check_untyped(namespace or ROOT)
+        return super().on(event, handler, namespace)
+
+    def register_namespace(self, namespace_handler: Any) -> None:
+        """As ``AsyncServer.register_namespace``. Raises UsageError for the name of a typed namespace."""
+        self._check_untyped(namespace_handler.namespace)
+        super().register_namespace(namespace_handler)
+
+    def _check_untyped(self, namespace: str) -> None:
+        if namespace in self.application.typed:
+            raise UsageError(f"{namespace} is a typed namespace: register its events on that object")
+
+    def attach(self, app: Any, socketio_path: str = "socket.io") -> None:
+        """Not for ASGI: raises UsageError."""
+        raise UsageError(
+            "attach() is for aiohttp, Sanic and Tornado: write Realtime(app), or socketio.ASGIApp(server, app)"
+        )
 
     async def shutdown(self) -> None:
         """Close every connection, wait a moment for the disconnect handlers, stop listening to the bus."""
@@ -362,14 +382,6 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         if member is None:
             raise KeyError(f"no client {sid!r} in {namespace or ROOT} on this instance")
         return member
-
-
-def _dismiss(member: Member, reason: str) -> None:
-    if member.state is State.PENDING:
-        refusal = {"code": "refused", "message": "Connection refused by server"}
-        member.session.refuse(member, {"message": refusal["message"], "data": refusal})
-    elif member.state is State.JOINED:
-        member.session.dismiss(member.namespace, reason)
 
 
 def _codec(

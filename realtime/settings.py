@@ -15,6 +15,11 @@ Strings = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
+    """What the environment says, read once and never changed; ``realtime check`` prints it.
+
+    Raises pydantic's ValidationError for a value that cannot be read.
+    """
+
     model_config = SettingsConfigDict(env_prefix="REALTIME_", extra="ignore", frozen=True)
 
     environment: Literal["development", "production"] = "development"

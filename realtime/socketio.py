@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import socketio as _stock
 from socketio import *  # noqa: F403 - the point of this module is to have every name of it
@@ -55,8 +54,13 @@ class AsyncRedisManager(BusManager):
 
 
 def _open(url: str, channel: str, metrics: Metrics) -> Bus:
-    bus: Bus = find(urlsplit(url).scheme)(url, channel, metrics)
+    bus: Bus = find(url.partition(":")[0])(url, channel, metrics)
     return bus
+
+
+def __getattr__(name: str) -> Any:
+    """What python-socketio has beside what it exports: its modules, such as ``exceptions``."""
+    return getattr(_stock, name)
 
 
 ASGIApp = _stock.ASGIApp

@@ -76,10 +76,10 @@ class Workers:
             waits_for = worker.context.run(work.send, None)
         except StopIteration:
             self.finished()
-            if worker.context == worker.clean:
-                self.idle.append(worker)
-            else:
+            if worker.is_done():
                 worker.wake(None)
+            else:
+                self.idle.append(worker)
         except BaseException as error:
             self.finished()
             worker.wake(None)
@@ -155,12 +155,17 @@ class Worker:
         if not self._parked.done():  # a loop that shuts down has cancelled it
             self._parked.set_result(None)
 
+    def is_done(self) -> bool:
+        """A job has left its context variables behind, or swallowed the cancellation of a loop that shuts down
+        (``asyncio.wait_for`` does, before 3.12): this worker takes no other."""
+        return self.context != self.clean or self.task.cancelling() > 0
+
     async def _work(self) -> None:
         pool, done = self._pool, 0
         while self._stay:
             while pool.ready:
                 await self._finish(pool.ready.popleft())
-                if self.context != self.clean:
+                if self.is_done():
                     pool.call_if_needed()
                     return
                 done += 1
@@ -172,7 +177,7 @@ class Worker:
             handed, self._handed = self._handed, None
             if handed is not None:
                 await self._finish(_Begun(*handed))
-                if self.context != self.clean:
+                if self.is_done():
                     pool.call_if_needed()
                     return
 

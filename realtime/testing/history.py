@@ -90,6 +90,7 @@ async def walk(history: History, room: str, limit: int) -> list[StoredMessage]:
     while more:
         page = await soon(history.page(room, before=before, limit=limit))
         assert page.messages or not page.more, "an empty page cannot promise more"
+        assert before is None or all(one.id < before for one in page.messages), "a page is older than its before"
         found[:0] = page.messages
         before, more = (page.messages[0].id if page.messages else None), page.more
     return found

@@ -1,10 +1,16 @@
-"""An ASGI server by hand: what the application is told is put into a queue, what it sends is kept in a list."""
+"""An ASGI server by hand: what the application is told is put into a queue, what it sends is kept in a list.
+
+Behind the wires stands a real ``Server``, in ``House``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from realtime import Server
+from tests.realtime.living import settings_for
 
 SECONDS = 5
 """For anything that is expected to happen."""
@@ -112,3 +118,35 @@ async def until(condition: Callable[[], Any]) -> None:
 async def within(work: Coroutine[Any, Any, Any]) -> Any:
     """Its result; TimeoutError where it takes too long."""
     return await asyncio.wait_for(work, SECONDS)
+
+
+class House:
+    """A server with a few handlers."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.server = Server(settings=settings_for(**settings))
+        self.ends: list[str] = []
+        self.gate: asyncio.Event | None = None
+        self.began = 0
+
+        @self.server.event
+        async def connect(sid: str, environ: Any) -> None:
+            return None
+
+        @self.server.event
+        async def echo(sid: str, data: Any) -> Any:
+            self.began += 1
+            if self.gate is not None:
+                await self.gate.wait()
+            return data
+
+        @self.server.event
+        async def disconnect(sid: str, reason: str) -> None:
+            self.ends.append(reason)
+
+    async def settle(self) -> None:
+        assert await self.server.core.workers(asyncio.get_running_loop()).settle(5)
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        return self.server.core.sessions

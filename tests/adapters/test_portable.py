@@ -10,50 +10,16 @@ import pytest
 
 import adapters.portable
 from adapters.portable import REASON_BYTES, AsgiWire, Portable
-from realtime import Server
 from realtime.codecs import Encoded, text
 from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import DIRECT, Link
 from realtime.testing import MemoryClient, MemoryWire
-from tests.adapters.by_hand import CONNECT, DISCONNECT, ByHand, turn, until, within
-from tests.realtime.living import settings_for
+from tests.adapters.by_hand import CONNECT, DISCONNECT, ByHand, House, turn, until, within
 
 pytestmark = pytest.mark.asyncio
 
 DENIAL: dict[str, Any] = {"websocket.http.response": {}}
-
-
-class House:
-    """A server with a few handlers."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.server = Server(settings=settings_for(**settings))
-        self.ends: list[str] = []
-        self.gate: asyncio.Event | None = None
-        self.began = 0
-
-        @self.server.event
-        async def connect(sid: str, environ: Any) -> None:
-            return None
-
-        @self.server.event
-        async def echo(sid: str, data: Any) -> Any:
-            self.began += 1
-            if self.gate is not None:
-                await self.gate.wait()
-            return data
-
-        @self.server.event
-        async def disconnect(sid: str, reason: str) -> None:
-            self.ends.append(reason)
-
-    async def settle(self) -> None:
-        assert await self.server.core.workers(asyncio.get_running_loop()).settle(5)
-
-    @property
-    def sessions(self) -> dict[str, Any]:
-        return self.server.core.sessions
 
 
 def scope(query: str = "EIO=4&transport=websocket", **more: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def secure(server: RunningApp, user: str, *scopes: str, expires_in: float | None
         ({"token": jwt.encode({}, SECRET)}, "invalid_token"),
         ({"token": jwt.encode({"sub": "a:b"}, SECRET)}, "invalid_token"),
         ({"token": jwt.encode({"sub": "SYSTEM"}, SECRET)}, "invalid_token"),
-        ({"token": jwt.encode({"sub": "alice", "nbf": time.time() + 60}, SECRET)}, "invalid_token"),
+        ({"token": jwt.encode({"sub": "alice", "nbf": time.time() + 86_400}, SECRET)}, "invalid_token"),
         ({"token": 5}, "invalid_payload"),
         ({"token": ["x"]}, "invalid_payload"),
     ],

@@ -40,10 +40,9 @@ class Work:
 @pytest.mark.asyncio
 async def test_what_a_socket_tells_of_its_client() -> None:
     work = Work()
-    client, socket = await work.client(query="room=a&room=b", headers=[(b"x-request", b"7"), (b"cookie", b"who=ann")])
+    _, socket = await work.client(query="room=a&room=b", headers=[(b"x-request", b"7"), (b"cookie", b"who=ann")])
     assert socket.namespace == "/work"
     assert socket.connected
-    assert socket.wire == "websocket"
     assert socket.auth == {"token": "x"}
     assert socket.rooms == ()
     assert socket.connection.headers["x-request"] == "7"
@@ -57,6 +56,12 @@ async def test_what_a_socket_tells_of_its_client() -> None:
     assert await work.server.get_session(socket.sid, "/work") == {"kept": 1}
     await work.server.save_session(socket.sid, {"other": 2}, "/work")
     assert socket.data == {"other": 2}
+    assert socket.wire == "websocket"
+
+
+@pytest.mark.asyncio
+async def test_a_socket_knows_when_its_client_is_gone() -> None:
+    client, socket = await Work().client()
     client.wire.cut()
     assert not socket.connected
     assert socket.wire == "websocket"
@@ -131,7 +136,8 @@ async def test_enter_asks_no_rule_and_leaves_nobody_behind() -> None:
 
 @pytest.mark.asyncio
 async def test_two_joins_at_once_are_one() -> None:
-    work, joined, gate = Work(rooms_per_connection=1), [], asyncio.Event()
+    work, gate = Work(rooms_per_connection=1), asyncio.Event()
+    joined: list[str] = []
 
     @work.namespace.hook("may_join")
     async def may_join(room: str) -> None:
@@ -154,7 +160,8 @@ def _record(log: list[str]) -> Any:
 
 @pytest.mark.asyncio
 async def test_a_client_that_leaves_before_the_rule_has_spoken_has_not_joined() -> None:
-    work, joined, gate = Work(), [], asyncio.Event()
+    work, gate = Work(), asyncio.Event()
+    joined: list[str] = []
 
     @work.namespace.hook("may_join")
     async def may_join(room: str) -> None:

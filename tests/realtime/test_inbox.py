@@ -46,7 +46,7 @@ class House:
             await self.gate(member).wait()
         self.done.append((member, what))
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
         self.workers.submit(work)
 
     def stop_reading(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, ClassVar
 
 import pytest
+import socketio
 from fastapi import Depends, HTTPException
 from pydantic import BaseModel
 
@@ -604,6 +605,10 @@ def test_a_name_is_served_once() -> None:
     server = server_with(Namespace("/x"))
     with pytest.raises(UsageError, match="has handlers already"):
         server.include(Namespace("/x"))
+    with pytest.raises(UsageError, match="/x is a typed namespace"):
+        server.on("told", lambda sid: None, namespace="/x")
+    with pytest.raises(UsageError, match="/x is a typed namespace"):
+        server.register_namespace(socketio.AsyncNamespace("/x"))
     server.on("told", lambda sid: None, namespace="/y")
     with pytest.raises(UsageError, match="has handlers already"):
         server.include(Namespace("/y"))

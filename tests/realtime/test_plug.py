@@ -25,7 +25,7 @@ def test_a_name_finds_what_it_names() -> None:
 
 
 def test_an_unknown_name_is_a_sentence_that_names_the_known() -> None:
-    with pytest.raises(UsageError, match="there is no adapter called 'nats'; known are .*redis"):
+    with pytest.raises(UsageError, match=r"there is no adapter called 'nats'; known are .*redis"):
         find("nats")
 
 

@@ -48,10 +48,10 @@ class Model(RuleBasedStateMachine):
     def join(self, sid: str, room: object) -> None:
         if sid not in self.here or (room in self.here and room != sid):
             with pytest.raises(ValueError, match="sid"):
-                self.rooms.join(sid, room)  # type: ignore[arg-type]
+                self.rooms.join(sid, room)
             return
         is_new = room != sid and room not in self.joined[sid]
-        assert self.rooms.join(sid, room) is is_new  # type: ignore[arg-type]
+        assert self.rooms.join(sid, room) is is_new
         if is_new:
             self.joined[sid].append(room)
 

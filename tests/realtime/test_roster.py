@@ -101,17 +101,16 @@ async def test_rooms_and_exceptions_hold_on_every_node() -> None:
         ann, ann_sid = await one.client()
         bob, bob_sid = await other.client()
         await other.server.enter_room(bob_sid, "lobby")
-        for number, where in enumerate(
-            [
-                {"to": "lobby"},
-                {"to": ["lobby", ann_sid]},
-                {"to": ("lobby",), "skip_sid": [bob_sid]},
-                {"skip_sid": bob_sid},
-                {"to": []},
-                {"to": ""},
-                {"to": bob_sid},
-            ]
-        ):
+        cases: list[dict[str, Any]] = [
+            {"to": "lobby"},
+            {"to": ["lobby", ann_sid]},
+            {"to": ("lobby",), "skip_sid": [bob_sid]},
+            {"skip_sid": bob_sid},
+            {"to": []},
+            {"to": ""},
+            {"to": bob_sid},
+        ]
+        for number, where in enumerate(cases):
             await one.server.emit("told", number, **where)
         await one.server.emit("fence", 1)
         for client, numbers in ((ann, [1, 3]), (bob, [0, 1, 6])):
@@ -347,8 +346,10 @@ async def test_python_socketios_managers_get_our_index(manager: Any) -> None:
     name = "TOLD" if isinstance(manager, Stock) else "told"
     assert await client.event("/", name) == 1
     assert list(server.manager.get_namespaces()) == ["/"]
-    assert list(server.manager.get_participants("/", None)) == [(sid, server.manager.eio_sid_from_sid(sid, "/"))]
-    assert server.manager.sid_from_eio_sid(server.manager.eio_sid_from_sid(sid, "/"), "/") == sid
+    eio_sid = server.manager.eio_sid_from_sid(sid, "/")
+    assert eio_sid is not None
+    assert list(server.manager.get_participants("/", None)) == [(sid, eio_sid)]
+    assert server.manager.sid_from_eio_sid(eio_sid, "/") == sid
     assert server.manager.eio_sid_from_sid("nobody", "/") is None
     assert server.manager.sid_from_eio_sid("nobody", "/") is None
     assert server.manager.is_connected(sid, "/")

@@ -5,78 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 import socketio
-from socketio.exceptions import ConnectionError as CannotConnect
 from socketio.exceptions import TimeoutError as StockTimeout
 
 from realtime import ClientGone, Server, UsageError
-from realtime.names import Reason
-from tests.end_to_end.clients import reading_session
-from tests.realtime.living import SECONDS, SocketIOClient, living, settings_for, socket_io, within
-
-
-def new_server(**options: Any) -> Server:
-    return Server(settings=settings_for(), **options)
-
-
-class House:
-    """A served Server; ``client()`` connects, and answers the client with its ``sid``."""
-
-    def __init__(self, sio: Server, url: str, stack: AsyncExitStack) -> None:
-        self.sio = sio
-        self.url = url
-        self._stack = stack
-
-    async def client(self, namespace: str = "/", **options: Any) -> SocketIOClient:
-        return await self._stack.enter_async_context(socket_io(self.url, namespace, **options))
-
-    def is_empty(self) -> bool:
-        return not (self.sio.hub.namespaces or self.sio.hub._leaving or self.sio.core.sessions)
-
-    async def fence(self, *clients: SocketIOClient) -> None:
-        """Returns when whatever was emitted before has arrived at each of these clients."""
-        for client in clients:
-            await self.sio.emit("fence", to=sid_of(client), namespace=client.namespace)
-        for client in clients:
-            await client.until("fence")
-
-
-def sid_of(client: SocketIOClient) -> str:
-    sid = client.client.get_sid(client.namespace)
-    assert isinstance(sid, str)
-    return sid
-
-
-async def refused(url: str, namespace: str = "/") -> tuple[list[Any], list[Any]]:
-    """Try to connect; what the client was told as ``connect_error``, and every event it heard."""
-    http = reading_session()
-    client = socketio.AsyncClient(reconnection=False, http_session=http)
-    errors: list[Any] = []
-    heard: list[Any] = []
-    client.on("connect_error", errors.append, namespace=namespace)
-    client.on("*", lambda *args: heard.append(args), namespace=namespace)
-    with pytest.raises(CannotConnect):
-        await within(client.connect(url, namespaces=[namespace], wait_timeout=SECONDS))
-    for task in (client.eio.write_loop_task, client.eio.read_loop_task):
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=SECONDS)
-    await within(client.eio.disconnect(abort=True))
-    await http.close()
-    return errors, heard
-
-
-@asynccontextmanager
-async def house(sio: Server) -> AsyncIterator[House]:
-    async with living(socketio.ASGIApp(sio)) as url, AsyncExitStack() as stack:
-        yield House(sio, url, stack)
-
+from realtime.testing import MemoryClient
+from tests.realtime.living import settings_for
+from tests.realtime.served import (
+    SECONDS,
+    SocketIOClient,
+    house,
+    new_server,
+    settle,
+    sid_of,
+    socket_io,
+    turn,
+    within,
+)
 
 # ── emit, send ───────────────────────────────────────────────────────────────────────────────────
 
@@ -364,6 +313,20 @@ async def test_transport_and_environ(transport: str) -> None:
         assert here.sio.get_environ("nobody") is None
 
 
+@pytest.mark.parametrize(
+    ("trusted", "address"), [((), "192.0.2.1"), (("192.0.2.0/24",), "198.51.100.7"), (("10.0.0.0/8",), "192.0.2.1")]
+)
+@pytest.mark.asyncio
+async def test_the_address_is_the_clients_as_far_as_trusted_proxies_tell(
+    trusted: tuple[str, ...], address: str
+) -> None:
+    sio = Server(settings=settings_for(trusted_proxies=list(trusted)))
+    client = MemoryClient(sio, headers=[(b"x-forwarded-for", b"203.0.113.9, 198.51.100.7")])
+    environ = sio.get_environ(await client.connect())
+    assert environ is not None
+    assert environ["REMOTE_ADDR"] == address
+
+
 @pytest.mark.asyncio
 async def test_after_an_upgrade_the_transport_is_websocket() -> None:
     async with house(new_server()) as here:
@@ -386,6 +349,11 @@ async def test_background_tasks_and_sleep() -> None:
 def test_instrument_says_that_it_is_not_there_yet() -> None:
     with pytest.raises(UsageError, match="not there yet"):
         new_server().instrument(auth=False)
+
+
+def test_attach_says_what_to_write_instead() -> None:
+    with pytest.raises(UsageError, match=r"write Realtime\(app\)"):
+        new_server().attach(object())
 
 
 # ── handlers ─────────────────────────────────────────────────────────────────────────────────────
@@ -533,7 +501,7 @@ async def test_async_handlers_overlap_and_without_them_events_take_their_turn() 
             client = await here.client()
             slow_call = asyncio.create_task(client.call("slow"))
             while not order:
-                await asyncio.wait_for(asyncio.shield(_turn()), SECONDS)
+                await asyncio.wait_for(asyncio.shield(turn()), SECONDS)
             quick_call = asyncio.create_task(client.call("quick"))
             if overlaps:
                 await within(quick_call)
@@ -541,19 +509,6 @@ async def test_async_handlers_overlap_and_without_them_events_take_their_turn() 
             await within(asyncio.gather(slow_call, quick_call))
         middle = ["quick", "slow ends"] if overlaps else ["slow ends", "quick"]
         assert order == ["slow begins", *middle]
-
-
-async def _turn() -> None:
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(done.set_result, None)
-    await done
-
-
-async def settle(here: House) -> None:
-    """Returns when the server has let go of every client; polling it is the only way to know."""
-    async with asyncio.timeout(SECONDS):
-        while not here.is_empty():
-            await _turn()
 
 
 @pytest.mark.asyncio
@@ -576,307 +531,3 @@ async def test_a_handler_that_raises_is_an_error_object_and_runs_once(caplog: py
         assert told["error"]["details"]["incident"] in caplog.text
         await client.call("broken", 3)
     assert runs == [1, 2, 3]
-
-
-# ── connect ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.asyncio
-async def test_connect_handlers_of_both_generations() -> None:
-    for auth in (None, {"token": "x"}):
-        sio, got = new_server(namespaces=["/two", "/three"]), []
-        sio.on("connect", lambda sid, environ: got.append(environ["REMOTE_ADDR"]), namespace="/two")  # noqa: B023
-        sio.on("connect", lambda sid, environ, auth: got.append(auth), namespace="/three")  # noqa: B023
-        async with house(sio) as here:
-            await here.client("/two", auth=auth)
-            await here.client("/three", auth=auth)
-        assert got == ["127.0.0.1", auth]
-
-
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
-@pytest.mark.asyncio
-async def test_what_the_connect_handler_emits_leaves_right_after_connect(transport: str) -> None:
-    sio = new_server()
-
-    @sio.event
-    async def connect(sid: str, environ: Any) -> None:
-        await sio.enter_room(sid, "lobby")
-        await sio.emit("first", {"n": 1}, to=sid)
-        await sio.emit("second", {"n": 2}, to="lobby")
-
-    async with house(sio) as here:
-        client = await here.client(transports=[transport])
-        await client.until("second")
-        assert client.all == [("first", {"n": 1}), ("second", {"n": 2})]
-
-
-REFUSALS: dict[str, tuple[Any, Any]] = {
-    "false": (lambda: False, {"message": "Connection rejected by server"}),
-    "words": (partial(socketio.exceptions.ConnectionRefusedError, "not you"), {"message": "not you"}),
-    "words and data": (
-        partial(socketio.exceptions.ConnectionRefusedError, "not you", "never"),
-        {"message": "not you", "data": "never"},
-    ),
-    "python's own": (ConnectionRefusedError, {"message": "Connection refused by server"}),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSALS)
-@pytest.mark.asyncio
-async def test_a_refused_client_is_told_why_and_leaves_no_trace(kind: str) -> None:
-    sio, gone = new_server(), []
-    make, told = REFUSALS[kind]
-
-    @sio.event
-    async def connect(sid: str, environ: Any) -> Any:
-        await sio.enter_room(sid, "lobby")
-        await sio.emit("welcome", to=sid)
-        await sio.emit("arrived", to="lobby")
-        refusal = make()
-        if isinstance(refusal, Exception):
-            raise refusal
-        return refusal
-
-    @sio.event
-    async def disconnect(sid: str, reason: str) -> None:
-        gone.append(sid)
-
-    async with house(sio) as here:
-        errors, heard = await refused(here.url)
-        await settle(here)
-    assert errors == [told]
-    assert heard == []
-    assert gone == []
-    assert sio.metrics.connects.value("/", "refused") == 1
-
-
-@pytest.mark.asyncio
-async def test_a_connect_handler_that_raises_refuses_without_a_word_of_why(caplog: pytest.LogCaptureFixture) -> None:
-    sio = new_server()
-
-    @sio.event
-    async def connect(sid: str, environ: Any) -> None:
-        await sio.emit("welcome", to=sid)
-        raise LookupError("the secret detail")
-
-    async with house(sio) as here:
-        errors, heard = await refused(here.url)
-        await settle(here)
-    assert errors[0]["data"]["code"] == "internal"
-    assert "secret" not in json.dumps(errors)
-    assert heard == []
-    assert "the secret detail" in caplog.text, "our own log has it"
-
-
-@pytest.mark.asyncio
-async def test_an_unknown_namespace() -> None:
-    async with house(new_server()) as here:
-        errors, _ = await refused(here.url, "/nowhere")
-    assert errors == [{"message": "Invalid namespace"}]
-
-
-@pytest.mark.asyncio
-async def test_disconnect_in_the_connect_handler_refuses() -> None:
-    sio, gone = new_server(), []
-
-    @sio.event
-    async def connect(sid: str, environ: Any) -> None:
-        await sio.disconnect(sid)
-
-    sio.on("disconnect", lambda sid, reason: gone.append(sid))
-    async with house(sio) as here:
-        errors, _ = await refused(here.url)
-        await settle(here)
-    assert errors == [
-        {
-            "message": "Connection refused by server",
-            "data": {"code": "refused", "message": "Connection refused by server"},
-        }
-    ]
-    assert gone == []
-
-
-@pytest.mark.asyncio
-async def test_always_connect_tells_connect_first_and_takes_it_back() -> None:
-    sio, log = new_server(always_connect=True), []
-
-    @sio.event
-    async def connect(sid: str, environ: Any, auth: Any) -> bool | None:
-        await sio.emit("welcome", to=sid)
-        return False if auth == {"refuse": True} else None
-
-    sio.on("disconnect", lambda sid, reason: log.append("disconnect"))
-    sio.on("say", lambda sid: log.append("say"))
-    async with house(sio) as here:
-        async with socket_io(here.url, "/") as client:
-            await client.until("welcome")
-            await client.call("say")
-        await settle(here)
-        assert log == ["say", "disconnect"]
-        async with socket_io(here.url, "/", auth={"refuse": True}) as client:
-            await within(client.gone.wait())
-            assert client.count("welcome") == 1
-        await settle(here)
-        assert log == ["say", "disconnect"], "neither events nor the hook of a client that was refused"
-
-
-# ── disconnect ───────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
-@pytest.mark.asyncio
-async def test_the_disconnect_handler_runs_once_with_the_reason(transport: str) -> None:
-    sio, gone = new_server(), []
-
-    @sio.event
-    async def disconnect(sid: str, reason: str) -> None:
-        gone.append((sid, reason, sio.rooms(sid), await sio.get_session(sid)))
-
-    async with house(sio) as here:
-        async with socket_io(here.url, "/", transports=[transport]) as client:
-            sid = sid_of(client)
-            await sio.enter_room(sid, "lobby")
-            await sio.save_session(sid, {"kept": True})
-        await settle(here)
-        # python-socketio's client closes its WebSocket before its own DISCONNECT has left
-        reason = Reason.CLIENT if transport == "polling" else Reason.TRANSPORT_CLOSE
-        assert gone == [(sid, reason, [sid, "lobby"], {"kept": True})]
-        gone.clear()
-        async with socket_io(here.url, "/", transports=[transport]) as client:
-            sid = sid_of(client)
-            await sio.disconnect(sid)
-            assert [(found, reason) for found, reason, *_ in gone] == [(sid, Reason.SERVER)], "it has run on return"
-            await sio.disconnect(sid)
-            await within(client.gone.wait())
-        await settle(here)
-        assert len(gone) == 1
-
-
-@pytest.mark.asyncio
-async def test_a_cut_connection_is_a_transport_close() -> None:
-    sio, gone = new_server(), asyncio.get_running_loop().create_future()
-    sio.on("disconnect", lambda sid, reason: gone.set_result(reason))
-    async with house(sio) as here:
-        client = await here.client(transports=["websocket"])
-        client.client.eio.ws._conn.transport.abort()
-        assert await within(gone) == Reason.TRANSPORT_CLOSE
-
-
-@pytest.mark.asyncio
-async def test_the_old_disconnect_handler_takes_the_sid_alone() -> None:
-    sio, gone = new_server(), []
-
-    @sio.event
-    async def disconnect(sid: str) -> None:
-        gone.append(sid)
-        raise TypeError("once is enough")
-
-    async with house(sio) as here:
-        async with socket_io(here.url, "/") as client:
-            sid = sid_of(client)
-        await settle(here)
-    assert gone == [sid]
-
-
-@pytest.mark.asyncio
-async def test_a_handler_may_disconnect_its_own_client() -> None:
-    sio, log = new_server(async_handlers=False), []
-
-    @sio.event
-    async def leave(sid: str) -> None:
-        await sio.disconnect(sid)
-        log.append("handler")
-
-    sio.on("disconnect", lambda sid, reason: log.append("hook"))
-    async with house(sio) as here:
-        client = await here.client()
-        await client.emit("leave")
-        await within(client.gone.wait())
-        await settle(here)
-    assert log == ["handler", "hook"]
-
-
-@pytest.mark.asyncio
-async def test_shutdown_closes_every_connection_and_runs_every_hook() -> None:
-    sio, gone = new_server(), []
-    sio.on("disconnect", lambda sid, reason: gone.append(reason))
-    async with house(sio) as here:
-        clients = [await here.client(transports=[each]) for each in ("polling", "websocket")]
-        await within(sio.shutdown())
-        assert len(gone) == 2
-        assert here.is_empty()
-        for client in clients:
-            await within(client.gone.wait())
-        async with reading_session() as http:
-            late = socketio.AsyncClient(reconnection=False, http_session=http)
-            with pytest.raises(CannotConnect):
-                await within(late.connect(here.url))
-
-
-# ── several servers, other encodings ─────────────────────────────────────────────────────────────
-
-
-class Marked:
-    """A JSON of one's own, which leaves its mark."""
-
-    @staticmethod
-    def dumps(value: Any, **options: Any) -> str:
-        return json.dumps(value).replace('"plain"', '"marked"')
-
-    @staticmethod
-    def loads(text: str, **options: Any) -> Any:
-        return json.loads(text.replace('"secret"', '"read"'))
-
-
-@pytest.mark.asyncio
-async def test_two_servers_in_one_process_share_nothing() -> None:
-    one, other = new_server(json=Marked), new_server()
-    for sio in (one, other):
-        sio.on("echo", lambda sid, data: data)
-    async with house(one) as first, house(other) as second:
-        a, b = await first.client(), await second.client()
-        assert await a.call("echo", "secret") == "read"
-        assert await b.call("echo", "secret") == "secret"
-        assert await a.call("echo", "plain") == "marked"
-        assert await b.call("echo", "plain") == "plain"
-        assert await one.emit("told", {"x": 1}) == 1
-        await second.fence(b)
-        assert b.count("told") == 0
-        assert one.metrics.events_in.value("/", "echo") == 2
-        assert other.metrics.events_in.value("/", "echo") == 2
-
-
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
-@pytest.mark.asyncio
-async def test_messagepack(transport: str) -> None:
-    sio = new_server(serializer="msgpack")
-    sio.on("echo", lambda sid, *args: args)
-    async with house(sio) as here:
-        http = reading_session()
-        client = socketio.AsyncClient(reconnection=False, serializer="msgpack", http_session=http)
-        got: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        client.on("told", got.set_result)
-        await within(client.connect(here.url, transports=[transport], wait_timeout=SECONDS))
-        sent = ({"a": [1, b"\xff", None]}, "ü")
-        assert await client.call("echo", sent, timeout=SECONDS) == sent
-        await sio.emit("told", b"\x00")
-        assert await within(got) == b"\x00"
-        await within(client.disconnect())
-        await http.close()
-
-
-def test_a_serializer_that_is_not_known_is_refused() -> None:
-    with pytest.raises(UsageError, match="serializer must be 'default' or 'msgpack'"):
-        new_server(serializer="pickle")
-
-
-@pytest.mark.asyncio
-async def test_names_that_clients_choose_are_no_metric_labels() -> None:
-    sio = new_server(namespaces="*")
-    async with house(sio) as here:
-        for number in range(3):
-            client = await here.client(f"/free-{number}")
-            await client.emit(f"event-{number}")
-            await here.fence(client)
-    assert set(sio.metrics.connects.values) == {("other", "accepted")}
-    assert set(sio.metrics.events_in.values) == {("other", "other")}

@@ -314,3 +314,22 @@ async def test_run_may_be_called_from_inside_a_job() -> None:
     assert await pool.settle(5)
     assert seen[0] is seen[2]
     assert seen[1] is not seen[0]
+
+
+def test_a_job_that_swallows_its_cancellation_does_not_keep_the_loop() -> None:
+    """``except CancelledError: pass`` is an idiom of python-socketio, and ``asyncio.wait_for`` does it before 3.12."""
+
+    async def main() -> None:
+        workers, begun = Workers(asyncio.get_running_loop()), asyncio.Event()
+
+        async def stubborn() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+
+        workers.submit(stubborn())
+        await asyncio.wait_for(begun.wait(), 5)
+
+    asyncio.run(main())  # would hang

@@ -48,6 +48,21 @@ class TestDirect:
         client.socket.close()
         assert link.end() == ("lost", "transport close")
 
+    def test_what_comes_after_a_close_that_is_held_is_not_looked_at(self, served: Served) -> None:
+        client, link = connect(served)
+
+        def pausing(content: str | bytes) -> None:
+            link.fast.pause()
+            link.frames.put(content)
+
+        link.hears = pausing
+        client.send(text("pauses") + close(4000))
+        assert link.next() == "pauses"
+        served.call(link.fast.data_received, frame(3))
+        served.call(link.fast.resume)
+        assert client.goodbye() == (4000, "")
+        assert link.end() == ("lost", "transport close")
+
     def test_a_short_frame_that_comes_while_paused_waits(self, served: Served) -> None:
         """Reading is paused then, but TLS may have decrypted it already."""
         client, link = connect(served)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from adapters.fast import protocol
 from tests.adapters.fast.links import connect
 from tests.adapters.fast.served import Served, echo
 from tests.adapters.fast.wire_client import BINARY, close, frame, text
@@ -93,7 +94,10 @@ class TestTls:
         assert link.end()[0] == "lost"
         served.settle()
 
-    def test_the_close_arrives_though_the_client_goes_on_sending(self, secure: tuple[Served, ssl.SSLContext]) -> None:
+    def test_the_close_arrives_though_the_client_goes_on_sending(
+        self, secure: tuple[Served, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(protocol, "CLOSE_SECONDS", 60.0)  # it has to end by the client's answer
         served, context = secure
         client, link = connect(served, tls=context)
         client.send(frame(BINARY, bytes(20 << 20)))

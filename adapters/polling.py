@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Mapping
 from contextlib import suppress
+from math import ceil
 from typing import Any, Final
 
 from realtime.codecs import NOOP_FRAME, Encoded
@@ -134,6 +135,8 @@ class Polling:
             else:
                 raise HandshakeError(400, 2, "Bad handshake method", reason="bad_method")
         except HandshakeError as error:
+            if error.retry_after is not None:
+                answer.add([(b"retry-after", b"%d" % ceil(error.retry_after))])
             await answer.send(error.status, error.body(), JSON)
 
     async def _handshake(self, door: Door, scope: Mapping[str, Any], answer: Answer) -> None:

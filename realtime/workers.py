@@ -25,8 +25,8 @@ TURN: Final = 256
 Work = Coroutine[Any, Any, None]
 
 _current_task = asyncio.current_task
-_enter_task = asyncio.tasks._enter_task  # type: ignore[attr-defined]  # documented: "Extending asyncio", task lifetime
-_leave_task = asyncio.tasks._leave_task  # type: ignore[attr-defined]
+_enter_task = asyncio.tasks._enter_task  # documented: "Extending asyncio", task lifetime
+_leave_task = asyncio.tasks._leave_task
 
 
 class Workers:

@@ -12,6 +12,7 @@ from adapters import polling
 from adapters.polling import Polling, PollWire
 from realtime import Server
 from realtime.codecs import Encoded, text
+from realtime.testing import MemoryWire
 from tests.adapters.exchange import Backlog, Header, Http, make_server, until, within
 
 pytestmark = pytest.mark.asyncio
@@ -92,6 +93,18 @@ async def test_of_a_body_over_the_limit_no_more_is_read() -> None:
     assert (await client.ask("GET")).status == 400
 
 
+@pytest.mark.parametrize("body", [b"", b"\x1e", b"abc", b"4abc", b"b!", b"4\xff", b"40", b"2", b"0"])
+async def test_a_malformed_body_ends_the_session(client: Client, body: bytes) -> None:
+    answer = await client.ask("POST", body)
+    assert (answer.status, json.loads(answer.body)) == (400, {"code": 3, "message": "Bad request"})
+    assert client.sid not in client.server.core.sessions
+
+
+async def test_a_goodbye_is_no_violation_whatever_stands_beside_it(client: Client) -> None:
+    assert (await client.ask("POST", b"6\x1e1\x1e6")).body == b"ok"
+    assert client.sid not in client.server.core.sessions
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
 async def test_other_methods(client: Client, method: str) -> None:
     answer = await client.ask(method)
@@ -126,6 +139,17 @@ async def test_the_cookie_of_a_sticky_proxy_comes_with_the_handshake_alone(cooki
     opened = await client.open()
     assert opened.header(b"set-cookie") == [each.replace(b"SID", client.sid.encode()) for each in told]
     assert (await client.ask("POST", b"40")).header(b"set-cookie") == []
+
+
+async def test_a_refusal_that_passes_says_when() -> None:
+    server = make_server(settings={"handshakes_per_minute_per_address": 1})
+    first, second = Http("GET", QUERY), Http("GET", QUERY)
+    for request in (first, second):
+        await within(request.serve(Polling(), server.eio))
+    assert (first.status, second.status) == (200, 429)
+    [seconds] = second.header(b"retry-after")
+    assert 0 < int(seconds) <= 60
+    assert first.header(b"retry-after") == []
 
 
 # --- compression
@@ -298,6 +322,32 @@ async def test_a_closed_wire_answers_with_a_noop() -> None:
     assert bodies(poll.result()) == ["6"]
     assert wire.closed
     assert bodies(wire.poll().result()) == ["6"]
+
+
+async def test_what_waits_leaves_with_the_last_answer_of_a_session_that_is_closed() -> None:
+    wire, link = open_wire()
+    poll = wire.poll()
+    link.waiting += [text("1"), text("2")]
+    link.closed = True
+    wire.close(1000, "")
+    assert bodies(poll.result()) == ["1", "2"]
+
+
+async def test_what_waits_stays_for_the_wire_that_takes_over() -> None:
+    wire, link = open_wire()
+    poll = wire.poll()
+    link.waiting.append(text("1"))
+    wire.close(1000, "")
+    assert bodies(poll.result()) == ["6"]
+    assert bodies(link.waiting) == ["1"]
+
+
+async def test_after_an_upgrade_http_is_refused(client: Client) -> None:
+    session = client.session
+    session.switch(MemoryWire())
+    for method in ("GET", "POST"):
+        assert (await client.ask(method, b"6")).status == 400
+    assert not session.closed
 
 
 async def test_a_forgotten_poll_is_not_answered() -> None:

@@ -13,7 +13,7 @@ COMBINATIONS = [(loop, http) for loop in ("uvloop", "asyncio") for http in ("htt
 @pytest.fixture(scope="session", params=COMBINATIONS, ids="-".join)
 def _any_server(request: pytest.FixtureRequest) -> Iterator[Served]:
     loop, http = request.param
-    with Served(loop=loop, http=http, ws_max_size=1 << 20, small_buffers=True) as served:
+    with Served(loop=loop, http=http, ws_max_size=1 << 20, buffers=16 << 10) as served:
         yield served
 
 

@@ -51,19 +51,19 @@ class _Server(uvicorn.Server):
 class Served:
     """A running server; each test adds its application with ``route``. ``heard`` is for what applications tell tests.
 
-    ``small_buffers``: the kernel keeps little for this server's connections, so that back-pressure shows soon.
+    ``buffers``: bytes that the kernel keeps for each connection; few, and back-pressure shows soon.
     """
 
-    def __init__(self, *, small_buffers: bool = False, **config: Any) -> None:
+    def __init__(self, *, buffers: int | None = None, **config: Any) -> None:
         self.heard: Queue[Any] = Queue()
         self._routes: dict[str, App] = {}
         self._numbers = count()
         self._clients: list[WireClient] = []
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        if small_buffers:
+        if buffers is not None:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, 16 << 10)
+                self._socket.setsockopt(socket.SOL_SOCKET, option, buffers)
         self._socket.listen()
         self.port = int(self._socket.getsockname()[1])
         settings = {

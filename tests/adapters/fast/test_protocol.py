@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,6 +135,34 @@ class TestDirect:
         assert [link.next() for _ in range(begun + 1)] == [bytes(10_000)] * begun + ["last"]
         client.socket.close()
         link.end()
+
+    def test_much_at_once_is_read_in_several_turns(self) -> None:
+        """So that everybody else is served meanwhile."""
+        with Served(loop="uvloop", buffers=1 << 20) as served:
+            client, link = connect(served)
+            read_in_turn, most = [0], [0]
+
+            def end_turn() -> None:
+                most[0] = max(most[0], read_in_turn[0])
+                read_in_turn[0] = 0
+
+            def count(content: str | bytes) -> None:
+                if not read_in_turn[0]:
+                    asyncio.get_running_loop().call_soon(end_turn)
+                read_in_turn[0] += len(content)
+                if content == b"last":
+                    link.frames.put(content)
+
+            link.hears = count
+            served.call(link.fast.pause)
+            begun, left = client.flood(frame(BINARY, bytes(100)) * 100)
+            assert begun > 50, "more than one read of 256,000 bytes"
+            served.call(link.fast.resume)
+            client.send(left + frame(BINARY, b"last"))
+            assert link.next() == b"last"
+            assert most[0] <= 256_000
+            client.socket.close()
+            link.end()
 
     def test_full_then_taken_on_drain_in_order(self, served: Served) -> None:
         client, link = connect(served, buffers=SMALL)
@@ -341,3 +370,12 @@ class TestPing:
         assert answered < 20_000
         client.socket.close()
         link.end()
+
+    def test_a_client_that_goes_in_the_middle_of_them_leaves_no_log(
+        self, served: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client, link = connect(served)
+        client.send(frame(PING) * 20_000)
+        client.vanish()
+        assert link.end()[0] == "lost"
+        assert not caplog.records

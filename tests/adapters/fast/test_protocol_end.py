@@ -137,7 +137,7 @@ class TestShutdown:
     @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
     def test_everybody_is_told(self, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(protocol, "CLOSE_SECONDS", 0.2)
-        served = Served(loop=loop, small_buffers=True)
+        served = Served(loop=loop, buffers=16 << 10)
 
         async def waiting(scope: Any, receive: Any, send: Any) -> None:
             await receive()

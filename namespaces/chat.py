@@ -20,6 +20,7 @@ from realtime import (
     NameHolders,
     Namespace,
     OutsideError,
+    Page,
     PayloadError,
     Reason,
     Settings,
@@ -28,6 +29,7 @@ from realtime import (
     direct_room,
     event,
     is_system_room,
+    name_key,
     new_id,
     now_iso,
     problem_with_name,
@@ -39,6 +41,10 @@ logger = logging.getLogger("realtime.chat")
 
 NAME_CHECK_SECONDS: Final = 10.0
 """Between two questions about one guest's name. While nobody answers, each may take a second."""
+
+
+OVERHEAD_BYTES = 400
+"""What a message costs in an answer beside its text: id, time, and names of up to 128 characters."""
 
 
 class InRoom(BaseModel):
@@ -76,6 +82,11 @@ def name_taken() -> AccessError:
     return AccessError("This name belongs to somebody with a token", code="name_taken")
 
 
+def guests_like(name: str) -> str:
+    """The connections of all guests whose names pass for this one: they go when a token holder comes."""
+    return f"@guests:{name_key(name)}"
+
+
 def as_event(message: StoredMessage) -> dict[str, Any]:
     """``message`` and ``text`` are the same: the tutorial's model has one name, its test reads the other."""
     return {**asdict(message), "message": message.text}
@@ -108,7 +119,8 @@ class Chat(Namespace):
             socket.enter(user_room(identity.user_id))
             return identity
         guest = by_name(auth.username or socket.connection.query_params.get("username"))
-        socket.enter(guest_room(guest.user_id))  # before asking: whoever takes the name meanwhile finds us here
+        socket.enter(guest_room(guest.user_id))
+        socket.enter(guests_like(guest.user_id))  # before asking: whoever takes the name meanwhile finds us here
         if await self._is_taken(socket, guest.user_id):
             raise name_taken()
         return guest
@@ -118,21 +130,21 @@ class Chat(Namespace):
         if not socket.user.anonymous:
             socket.data["holds"] = True
             try:
-                await self._holders.hold(socket.user.user_id)
+                await self._holders.hold(name_key(socket.user.user_id))
             except OutsideError:
                 logger.warning("a name could not be reserved on the other instances")
             await self._send_guests_away(socket.user.user_id)
 
     async def disconnected(self, socket: Socket) -> None:
         if socket.data.pop("holds", False):
-            await self._holders.release(socket.user.user_id)
+            await self._holders.release(name_key(socket.user.user_id))
         for room in socket.rooms:
             if not is_system_room(room):
                 await self._depart(socket, room)
 
     async def _send_guests_away(self, name: str) -> None:
         """On every instance: they are told, and leave the namespace."""
-        guests = guest_room(name)
+        guests = guests_like(name)
         await self.emit("error", {"error": name_taken().as_dict()}, to=guests)
         await self.disconnect(guests, Reason.REPLACED)
 
@@ -140,7 +152,7 @@ class Chat(Namespace):
         """Where that cannot be known this instance goes on alone, and asks again when the guest says something."""
         socket.data["name_checked_at"] = time.monotonic()
         try:
-            return await self._holders.held(name)
+            return await self._holders.held(name_key(name))
         except OutsideError:
             return False
 
@@ -178,7 +190,7 @@ class Chat(Namespace):
         await socket.join(data.room)
         try:
             page = await self._history.page(data.room, limit=self._settings.history_on_join or 1)
-            messages = [as_event(message) for message in page.messages] if self._settings.history_on_join else []
+            messages = self._that_fit(page)[0] if self._settings.history_on_join else []
         except OutsideError:
             messages = []  # the room works without its past
         return {"room": data.room, "members": self._names(data.room), "history": messages}
@@ -223,7 +235,10 @@ class Chat(Namespace):
         return answer
 
     def keep(self, room: str, username: str, text: str) -> StoredMessage:
-        """Store a message. Raises LimitError when the database cannot keep up; then nobody was told anything."""
+        """Store a message. Raises PayloadError for too long a text, LimitError when the database cannot keep up; then
+        nobody was told anything."""
+        if len(text) > self._settings.chat_text_limit_characters:
+            raise PayloadError(f"A text is limited to {self._settings.chat_text_limit_characters} characters")
         message = StoredMessage(new_id(), room, username, text, now_iso())
         self._history.append(message)
         return message
@@ -254,7 +269,7 @@ class Chat(Namespace):
     async def _rooms_of(self, user: str) -> list[str]:
         """A token holder's room always; a guest's only while it is certain that nobody holds the name."""
         try:
-            held = await self._holders.held(user)
+            held = await self._holders.held(name_key(user))
         except OutsideError:
             held = True
         return [user_room(user)] if held else [user_room(user), guest_room(user)]
@@ -268,7 +283,20 @@ class Chat(Namespace):
         """Stored messages of a room, newest last."""
         self.check_readable(wanted.room)
         page = await self._history.page(wanted.room, before=wanted.before, limit=wanted.limit)
-        return {"messages": [as_event(message) for message in page.messages], "more": page.more}
+        messages, more = self._that_fit(page)
+        return {"messages": messages, "more": more}
+
+    def _that_fit(self, page: Page) -> tuple[list[dict[str, Any]], bool]:
+        """The newest of a page that make an answer of at most half a message (a text is in it twice), one at least;
+        and whether there are older ones."""
+        room = self._settings.message_limit_bytes // 2
+        fit: list[StoredMessage] = []
+        for message in reversed(page.messages):
+            room -= 2 * len(message.text.encode("utf-8", "replace")) + OVERHEAD_BYTES
+            if room < 0 and fit:
+                break
+            fit.append(message)
+        return [as_event(message) for message in reversed(fit)], page.more or len(fit) < len(page.messages)
 
     async def page_over_http(self, request: HTTPConnection, wanted: Older) -> dict[str, Any]:
         """A page needs no name, for any guest may join any room; a token that comes along must be good."""

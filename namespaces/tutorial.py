@@ -22,6 +22,7 @@ from realtime import (
     LimitError,
     Namespace,
     OutsideError,
+    PayloadError,
     Peer,
     Realtime,
     Reason,
@@ -203,7 +204,7 @@ async def _answered(peer: Peer, work: Awaitable[None]) -> None:
     """What a client is refused is said to it, and its connection lives."""
     try:
         await work
-    except (AccessError, LimitError, OutsideError) as error:
+    except (AccessError, LimitError, OutsideError, PayloadError) as error:
         peer.say({"type": "error", **error.as_dict()})
 
 

@@ -24,7 +24,7 @@ from realtime.ids import new_id, now_iso
 from realtime.json_text import read_json
 from realtime.limits import SlidingWindow
 from realtime.metrics import Metrics
-from realtime.names import NAME_LIMIT, Reason, direct_room, is_system_room, problem_with_name, user_room
+from realtime.names import NAME_LIMIT, Reason, direct_room, is_system_room, name_key, problem_with_name, user_room
 from realtime.namespace import Namespace, event
 from realtime.peer import Peer, PlainDialect
 from realtime.ports import Bus, History, NameHolders, Page, StoredMessage
@@ -70,6 +70,7 @@ __all__ = [
     "find_token",
     "is_system_room",
     "json_bytes",
+    "name_key",
     "new_id",
     "now_iso",
     "per_connection",

@@ -24,6 +24,10 @@ logger = logging.getLogger("realtime")
 
 PATIENCE_EVENTS = 200
 """Events over the rate limit that are answered with an error before the connection is ended (4429)."""
+COST_BYTES = 25_000
+"""A message counts as one event more for each of these: a megabyte takes as long to read as forty small ones."""
+IDLE_PER_SECOND = 10
+"""NOOPs and unasked pongs that are taken; ten times as many at once."""
 STRAY_ACKS = 100
 """Acknowledgements that nobody asked for, before the connection is ended."""
 
@@ -52,7 +56,10 @@ class Connection(Session):
         self.message_limit = message_limit
         self.upgrading: Link | None = None
         now = self.loop.time()
-        self._rate = Gcra(core.settings.events_per_second, max(1, int(core.settings.events_per_second)))
+        self._burst = max(1, int(core.settings.events_per_second))
+        self._rate = Gcra(core.settings.events_per_second, self._burst)
+        self._cost = 1
+        self._idle: Gcra | None = None
         self._refused = 0
         self._strays = 0
         self._dismissed: set[str] | None = None
@@ -106,10 +113,13 @@ class Connection(Session):
             self._said_goodbye()
         elif kind == "b":  # binary of a client that can say it in text only
             self._message(read_attachment(frame))
-        elif frame != "6":  # a NOOP asks for nothing
+        elif frame == "6":
+            self._idle_talk()  # a NOOP asks for nothing
+        else:
             raise ProtocolError("unknown Engine.IO packet", code="bad_engine_packet")
 
     def _message(self, data: str | bytes) -> None:
+        self._cost = 1 if len(data) < COST_BYTES else min(self._burst, 1 + len(data) // COST_BYTES)
         try:
             packet = self.decoder.feed(data)
         except UnreadablePayload as error:
@@ -135,7 +145,7 @@ class Connection(Session):
             self._not_connected(packet)
             return
         if self.core.application.limited(packet.namespace):
-            wait = self._rate.hit(self.loop.time())
+            wait = self._rate.hit(self.loop.time(), self._cost)
             if wait is not None:
                 self._too_fast(packet.namespace, packet.id, wait)
                 return
@@ -273,10 +283,19 @@ class Connection(Session):
 
     def _pong(self) -> None:
         if self._pong_by is None:
-            return  # an honest late answer, or an idle one; nothing to move
+            self._idle_talk()  # an honest late answer, or an idle one; nothing to move
+            return
         self._pong_by = None
         self._ping_at = self.loop.time() + self.ping_interval
         self._plan()
+
+    def _idle_talk(self) -> None:
+        """Packets that mean nothing cost as much as others, and a client has no business to send many."""
+        if self._idle is None:
+            self._idle = Gcra(IDLE_PER_SECOND, 10 * IDLE_PER_SECOND)
+        if self._idle.hit(self.loop.time()) is not None:
+            self.core.metrics.drops.add("idle_packets")
+            self.close(CloseCode.TOO_FAST, "too many packets that say nothing", Reason.LIMIT)
 
     def tick(self, now: float) -> None:
         if self._connect_by is not None and now >= self._connect_by:

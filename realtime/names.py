@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final, NewType
+from unicodedata import normalize
 
 Sid = NewType("Sid", str)
 """One client in one namespace, as Socket.IO shows it to the client."""
@@ -28,6 +29,20 @@ SYSTEM_USER: Final = "SYSTEM"
 """The author of arrivals and departures on the raw chat route; nobody may be called so."""
 
 
+_BLANK: Final = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0,
+              *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)  # fmt: skip
+"""Characters that are drawn as nothing and yet count as printable (Unicode's Default_Ignorable, and the empty Braille
+cell): with one of them in it, a name looks exactly like somebody else's."""
+
+
+def name_key(name: str) -> str:
+    """What two names have in common that differ in case or in how their characters are composed. Letters of other
+    scripts that look alike are not covered."""
+    return normalize("NFKC", normalize("NFKC", name).casefold())
+
+
 def problem_with_name(name: object, what: str) -> str | None:
     """Say in one sentence what is wrong with a room, topic or user name; None when it is fine."""
     if not isinstance(name, str):
@@ -39,6 +54,8 @@ def problem_with_name(name: object, what: str) -> str | None:
     if not name.isprintable():
         # isprintable() is false for control, format (zero-width, right-to-left marks), surrogate
         # and line-separator characters; the plain space is the one separator it lets through.
+        return f"{what} contains control or invisible characters"
+    if not _BLANK.isdisjoint(name):
         return f"{what} contains control or invisible characters"
     if name != name.strip():
         return f"{what} begins or ends with a space"

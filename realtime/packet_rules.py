@@ -46,6 +46,7 @@ class PacketLimits:
     depth: int = 64
     name: int = NAME_LIMIT
     message_bytes: int = 1_000_000
+    values: int = 50_000
 
 
 class UnreadablePayload(PayloadError):

@@ -241,7 +241,9 @@ class Decoder:
 
     def _json(self, text: str, namespace: str, ack_id: int | None) -> Any:
         try:
-            return json_text.read(text, self._depth) if self._loads is None else self._own_json(text, self._loads)
+            if self._loads is not None:
+                return self._own_json(text, self._loads)
+            return json_text.read(text, self._depth, self._limits.values)
         except json_text.Unreadable as error:
             raise UnreadablePayload(f"The payload contains {error}", namespace, ack_id) from None
         except json_text.TooDeep:
@@ -251,6 +253,7 @@ class Decoder:
 
     def _own_json(self, text: str, loads: Callable[[str], Any]) -> Any:
         """The server's own JSON may raise anything, and answer with anything."""
+        json_text.check_count(text, self._limits.values)
         try:
             value = loads(text)
         except RecursionError:

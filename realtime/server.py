@@ -387,7 +387,12 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 def _codec(
     serializer: str, json: Any, settings: Settings, message_limit: int
 ) -> tuple[Dialect, Callable[[], Decoder | MsgPackDecoder]]:
-    limits = PacketLimits(settings.attachment_limit, settings.json_depth_limit, message_bytes=message_limit)
+    limits = PacketLimits(
+        settings.attachment_limit,
+        settings.json_depth_limit,
+        message_bytes=message_limit,
+        values=settings.json_element_limit,
+    )
     if serializer == "msgpack":
         return SocketIOMsgPack(), lambda: MsgPackDecoder(limits)
     if json is not None:

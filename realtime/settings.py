@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     message_limit_bytes: int = Field(1_000_000, ge=1_000)
     attachment_limit: int = Field(10, ge=0)
     json_depth_limit: int = Field(64, ge=1)
+    json_element_limit: int = Field(50_000, ge=100)
     rooms_per_connection: int = Field(100, ge=1)
     namespaces_per_connection: int = Field(100, ge=1)
     events_per_second: float = Field(100, gt=0)
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     user_rate_limit_messages: int = Field(10, ge=1)
     user_rate_limit_seconds: float = Field(60, gt=0)
     raw_announce_self: bool = False
+    chat_text_limit_characters: int = Field(8_000, ge=1)
     history_on_join: int = Field(50, ge=0, le=200)
     shutdown_seconds: float = Field(2.5, gt=0)
 

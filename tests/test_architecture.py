@@ -98,7 +98,7 @@ def test_a_room_is_small_enough_to_be_read(path: Path) -> None:
 @pytest.mark.parametrize("path", everything(), ids=str)
 def test_a_room_says_what_it_is_and_hides_no_import(path: Path) -> None:
     module = tree(path)
-    if path.parts[0] != "tests":
+    if path.parts[0] != "tests" and path.as_posix() != "examples/own_app.py":  # 25 lines, and the README around them
         assert ast.get_docstring(module), "the first line says what this is for"
     assert "TYPE_CHECKING" not in {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
 

@@ -47,7 +47,7 @@ class Line(Protocol):
 
     def refuse(self, status: int, headers: Headers, body: bytes) -> None: ...
 
-    def write(self, frame: bytes) -> None: ...
+    def write(self, frame: bytes) -> bool: ...
 
     def close(self, code: int, reason: str) -> None: ...
 
@@ -168,9 +168,11 @@ class AsgiSide:
             raise ClientDisconnected
         data = message.get("bytes")
         if data is not None:
-            self._line.write(write_frame(Opcode.BINARY, data))
+            frame = write_frame(Opcode.BINARY, data)
         else:
-            self._line.write(write_frame(Opcode.TEXT, (message.get("text") or "").encode("utf-8", "replace")))
+            frame = write_frame(Opcode.TEXT, (message.get("text") or "").encode("utf-8", "replace"))
+        if not self._line.write(frame):
+            raise ClientDisconnected
 
     def _close(self, message: Any) -> None:
         if self._line.state is _ASKED:

@@ -362,8 +362,12 @@ class FastProtocol(Speaker, asyncio.Protocol):
         if interval:
             self._keepalive = Keepalive(self, self._loop, interval, timeout)
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes) -> bool:
+        """False: the connection is lost, and will say so in the next turn of the loop."""
+        if self._transport.is_closing():
+            return False
         self._put(frame)
+        return True
 
     # --- the end
 

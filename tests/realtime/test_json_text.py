@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from realtime.errors import UsageError
-from realtime.json_text import NotJson, TooDeep, Unreadable, json_bytes, json_text, plain, read, read_json, write
+from realtime.json_text import (
+    NotJson,
+    TooDeep,
+    TooMany,
+    Unreadable,
+    json_bytes,
+    json_text,
+    plain,
+    read,
+    read_json,
+    write,
+)
 
 leaves: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -205,7 +216,7 @@ def test_plain_keeps_what_is_plain() -> None:
 
 @given(values)
 def test_what_is_written_is_read(value: Any) -> None:
-    assert read(json_text(value), 64) == value
+    assert read(json_text(value), 64) == json.loads(json.dumps(value))  # two surrogates that meet become one character
 
 
 @given(digits)
@@ -255,10 +266,21 @@ def test_depth() -> None:
         '{"a":{"b":{"c":{}}}}',
         '[{"a":[{"b":1}]}]',
         "[" * 1_100 + "]" * 1_100,
-        "[" * 500_000,
     ):
         with pytest.raises(TooDeep):
             read(text, 3)
+    with pytest.raises(TooMany):
+        read("[" * 500_000, 3)
+
+
+def test_the_number_of_values_is_limited_and_strings_are_none() -> None:
+    assert read("[" + ",".join(["1"] * 100) + "]", 3, 100) == [1] * 100
+    assert read('["' + ",[{" * 1_000 + '"]', 3, 100) == [",[{" * 1_000]
+    tricky = ["\\", '",[{' * 500]
+    assert read(json.dumps(tricky), 3, 100) == tricky
+    for text in ("[" + ",".join(["1"] * 101) + "]", "[" + ",".join(["[]"] * 300) + "]", '["a' + '","' * 101 + '"]'):
+        with pytest.raises(TooMany):
+            read(text, 64, 100)
 
 
 def test_json_from_outside_is_read_as_strictly_and_fails_with_one_family() -> None:

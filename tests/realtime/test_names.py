@@ -10,6 +10,7 @@ from realtime.names import (
     Reason,
     direct_room,
     is_system_room,
+    name_key,
     problem_with_name,
     user_room,
 )
@@ -102,3 +103,18 @@ def test_reasons_that_python_socketio_has_are_spelt_as_there() -> None:
     assert {Reason.CLIENT, Reason.SERVER, Reason.PING_TIMEOUT, Reason.TRANSPORT_CLOSE, Reason.TRANSPORT_ERROR} == {
         "client disconnect", "server disconnect", "ping timeout", "transport close", "transport error",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "blank", ["\ufe0f", "\u034f", "\U000e0100", "\u180b", "\u115f", "\u3164", "\u2800", "\uffa0", "\u17b4"]
+)
+def test_a_name_has_no_character_that_is_drawn_as_nothing(blank: str) -> None:
+    for name in (f"alice{blank}", f"al{blank}ice", blank):
+        assert problem_with_name(name, "name") == "name contains control or invisible characters"
+
+
+@pytest.mark.parametrize("twin", ["Alice", "ALICE", "ａｌｉｃｅ"])
+def test_names_that_pass_for_one_another_have_one_key(twin: str) -> None:
+    assert name_key(twin) == name_key("alice")
+    assert name_key("e\u0301ve") == name_key("\u00e9ve")
+    assert name_key("alice") != name_key("alicia")

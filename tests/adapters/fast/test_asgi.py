@@ -222,6 +222,22 @@ class TestTheEnd:
             client.rest()
         assert served.told() == "ClientDisconnected"
 
+    def test_sending_in_the_turn_in_which_the_client_is_lost(self, served: Served) -> None:
+        """An application that sends in a loop would otherwise never let the loop learn of it."""
+
+        async def talking(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send(ACCEPT)
+            scope["extensions"]["realtime.direct"]._transport.abort()
+            try:
+                await send({"type": "websocket.send", "bytes": b"x"})
+            except OSError as error:
+                served.heard.put(type(error).__name__)
+
+        client = Unanswered(served.port, request(served.route(talking).encode()))
+        assert served.told() == "ClientDisconnected"
+        client.socket.close()
+
     def test_a_client_that_goes_before_it_is_accepted(self, served: Served) -> None:
         gone = asyncio.Event()
 
@@ -354,7 +370,9 @@ class Recorder:
     def accept_now(self, subprotocol: str | None = None, headers: Headers = ()) -> None: ...
     def opened(self) -> None: ...
     def refuse(self, status: int, headers: Headers, body: bytes) -> None: ...
-    def write(self, frame: bytes) -> None: ...
+    def write(self, frame: bytes) -> bool:
+        return True
+
     def close(self, code: int, reason: str) -> None: ...
 
 

@@ -77,7 +77,7 @@ def _add_http(app: FastAPI, realtime: Realtime, chat: Chat, notify: Notify) -> N
         topic: str,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
     ) -> dict[str, Any]:
-        """Tell every subscriber of a topic. Title and message come as query, form or JSON; `sent` is a real count."""
+        """Tell every subscriber of a topic; `sent` counts those of this instance. Query, form or JSON."""
         realtime.server.check_origin(request.scope)
         notice = await read_notice(request, realtime.settings.message_limit_bytes)
         return await notify.send_over_http(request, topic, notice, idempotency_key)

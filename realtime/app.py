@@ -65,6 +65,8 @@ class Realtime:
         health: bool = False,
         docs: bool = False,
     ) -> None:
+        if any(isinstance(route, SocketIORoute) and route.path == "/" + path.strip("/") for route in app.router.routes):
+            raise UsageError(f"this app has a realtime server under {path} already: one Realtime(app) is enough")
         self.app = app
         self.settings = settings or (server.settings if server is not None else Settings())
         problems = self.settings.problems()

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Final, NoReturn
 
@@ -20,6 +21,7 @@ from realtime.errors import UsageError
 from realtime.identity import Tokens
 from realtime.plug import check_neighbour, find
 from realtime.redaction import hide_password
+from realtime.server import Server
 from realtime.settings import Settings
 
 DEFAULT_APP: Final = "namespaces.app:app"
@@ -33,6 +35,16 @@ class Wire(StrEnum):
 
     FAST = "fast"
     PORTABLE = "portable"
+
+
+class LogLevel(StrEnum):
+    """From this on it is told."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    DEBUG = "debug"
 
 
 WIRES: Final = {Wire.FAST: "adapters.fast:FastProtocol", Wire.PORTABLE: "websockets-sansio"}
@@ -53,7 +65,7 @@ def serve(
     redis: Annotated[str | None, typer.Option(help="Redis URL; instances on one Redis share their rooms.")] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the chat history.")] = None,
     wire: Annotated[Wire, typer.Option(help="fast is our own WebSocket class, portable is uvicorn's.")] = Wire.FAST,
-    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.INFO,
 ) -> None:
     """Serve an application until SIGTERM or Ctrl-C."""
     if workers > 1:
@@ -66,13 +78,13 @@ def serve(
             os.environ[name] = value
     sys.path.insert(0, os.getcwd())
     settings = _safe_settings()
+    _warn_of_unknown_settings()
     try:
         if app == DEFAULT_APP:
             check_neighbour("namespaces")
             check_neighbour("adapters")
-        if settings.redis_url is not None:
-            find(settings.redis_url.partition(":")[0])
-        config = _configure(import_from_string(app), settings, wire, log_level)
+        _check_redis(settings.redis_url)
+        config = _configure(_application(app), settings, wire, log_level)
         config.load()
     except (UsageError, ImportFromStringError) as error:
         _stop(f"{app}: {error}" if isinstance(error, ImportFromStringError) else str(error))
@@ -86,11 +98,29 @@ def serve(
         raise typer.Exit(3)
 
 
-def _configure(app: Any, settings: Settings, wire: Wire, log_level: str) -> uvicorn.Config:
+def _check_redis(url: str | None) -> None:
+    """Raises UsageError for a URL that no adapter can read."""
+    if url is not None and "://" not in url:
+        raise UsageError(f"a Redis URL is written redis://HOST:PORT/DATABASE, not {hide_password(url)!r}")
+    if url is not None:
+        find(url.partition(":")[0])
+
+
+def _application(name: str) -> Any:
+    """Raises UsageError for something that is there but is no application."""
+    found = import_from_string(name)
+    if isinstance(found, Server):
+        raise UsageError(f"{name} is a Socket.IO server: serve socketio.ASGIApp({name.rpartition(':')[2]}) instead")
+    if not callable(found):
+        raise UsageError(f"{name} is a {type(found).__name__}, not an ASGI application")
+    return found
+
+
+def _configure(app: Any, settings: Settings, wire: Wire, log_level: LogLevel) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=LOGGING,
-        log_level=log_level,
+        log_level=log_level.value,
         access_log=False,
         ws=WIRES[wire],
         ws_max_size=settings.message_limit_bytes,
@@ -128,6 +158,7 @@ def _shown(host: str) -> str:
 def check() -> None:
     """Print the settings in effect, secrets hidden, and fail if they are unsafe."""
     settings = _settings()
+    _warn_of_unknown_settings()
     for name in Settings.model_fields:
         value = getattr(settings, name)
         shown = (
@@ -162,6 +193,15 @@ def _settings() -> Settings:
     except ValidationError as error:
         found = [f"REALTIME_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
         _stop("; ".join(found))
+
+
+def _warn_of_unknown_settings() -> None:
+    known = {f"REALTIME_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("REALTIME_") and name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            typer.echo(f"realtime: there is no setting {name}{hint}", err=True)
 
 
 def _safe_settings() -> Settings:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 from jwt.algorithms import HMACAlgorithm
 
 from realtime.errors import AccessError, UsageError
-from realtime.names import SYSTEM_USER, name_key, problem_with_name
+from realtime.names import SYSTEM_USER, problem_with_name
 from realtime.settings import Settings
 
 TOKEN_LIMIT: Final = 8_192
@@ -79,7 +79,7 @@ def problem_with_user(user: object) -> str | None:
     problem = problem_with_name(user, "The user name")
     if problem is None and ":" in str(user):
         return "The user name contains a colon"  # it separates the two names of a direct room
-    if problem is None and name_key(str(user)) == name_key(SYSTEM_USER):
+    if problem is None and user == SYSTEM_USER:
         return f"Nobody may be called {SYSTEM_USER}"
     return problem
 

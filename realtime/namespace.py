@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from inspect import signature
 from time import perf_counter
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
@@ -232,6 +233,11 @@ class Namespace:
     def _compile(
         self, function: Callable[..., Any], name: str, dependencies: Sequence[Depends], *, json_ready: bool = True
     ) -> Plan:
+        if next(iter(signature(function).parameters), None) == "sid":
+            raise UsageError(
+                f"{self.name} {name}: events of a typed namespace are not given a sid; "
+                "take `socket: Socket` (socket.sid is it), or leave it out"
+            )
         return compile_plan(
             function,
             injectables=(Socket, Namespace),

@@ -226,6 +226,8 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
                 yield found
             else:
                 self.metrics.bus_refused.add("malformed")
+        # The bus was closed, by us: python-socketio calls an end of this an error, so wait to be cancelled instead.
+        await asyncio.get_running_loop().create_future()
 
     async def _handle_disconnect(self, message: dict[str, Any]) -> None:
         """Another node ends a client of ours, or those in a room. No disconnect hook may hold up the next message."""

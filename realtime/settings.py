@@ -72,6 +72,14 @@ class Settings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _have_schemes(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin not in ("*", "null") and "://" not in origin:
+                raise ValueError(f"an origin is written with its scheme, as https://{origin}")
+        return origins
+
     @property
     def production(self) -> bool:
         return self.environment == "production"

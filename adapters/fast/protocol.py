@@ -49,8 +49,7 @@ CLOSE_SECONDS: Final = 5.0
 """How long a client may take to read what is left and to answer our close frame, until it is cut."""
 BULK_BYTES: Final = 1 << 16
 """After a read of this size everybody else has a turn: libuv would read a busy socket 32 times on end, 8 MiB."""
-GOING_DOWN: Final = 1012
-"""RFC 6455's registry: service restart; what uvicorn says, too."""
+GOING_DOWN: Final = 1012  # the registry of RFC 6455: service restart; what uvicorn says, too
 _PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
 _ASKED, _OPEN, _CLOSING, _CLOSED = State  # an enum's members cost a call each time in Python 3.11
 

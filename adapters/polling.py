@@ -42,6 +42,7 @@ class PollWire:
         self._packets = 0
         self._closed = False
         self._readable: asyncio.Event | None = None
+        self._reading: asyncio.Timeout | None = None
         self.posting = False
         """Is a POST being read? Clients send one at a time; more would only be a way to make us hold their bodies."""
 
@@ -69,6 +70,8 @@ class PollWire:
                 self._batch.append(encoded)
         self._release(final=True)
         self.resume()
+        if self._reading is not None and self.link.closed:
+            self._reading.reschedule(self._loop.time())
 
     def pause(self) -> None:
         if self._readable is None:
@@ -91,6 +94,16 @@ class PollWire:
         """Returns when the session wants more from this client."""
         while self._readable is not None and not self._closed:
             await self._readable.wait()
+
+    async def body(self, receive: Receive, limit: int) -> bytes | None:
+        """As ``_body``, as long as there is a session to read it for; raises HandshakeError once there is none."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                return await _body(receive, limit)
+        except TimeoutError:
+            raise HandshakeError(400, 3, "Bad request", reason="session_ended") from None
+        finally:
+            self._reading = None
 
     def poll(self) -> asyncio.Future[list[Encoded]]:
         """What waits for the client, or will; at least one packet. A closed wire answers with a NOOP."""
@@ -165,6 +178,7 @@ class Polling:
             gone.cancel()
             if not answered:  # what the answer carried is lost, and the session must not believe that it arrived
                 link.lost(Reason.TRANSPORT_CLOSE)
+                wire.close(CloseCode.DONE, "")
 
     async def _post(self, door: Door, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
@@ -173,7 +187,7 @@ class Polling:
             raise HandshakeError(400, 3, "Bad request", reason="two_posts")
         wire.posting = True
         try:
-            body = await _body(receive, door.message_limit)
+            body = await wire.body(receive, door.message_limit)
             if body is None:
                 link.close(CloseCode.TOO_BIG, "message too big", Reason.PROTOCOL)
                 await answer.send(413, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import asdict
@@ -108,6 +109,7 @@ class Chat(Namespace):
         self._settings = settings
         self._attendance = Attendance()
         self._sent: Recent[dict[str, Any]] = Recent()
+        self._releasing: set[asyncio.Future[None]] = set()
 
     # --- who
 
@@ -137,10 +139,21 @@ class Chat(Namespace):
 
     async def disconnected(self, socket: Socket) -> None:
         if socket.data.pop("holds", False):
-            await self._holders.release(name_key(socket.user.user_id))
+            self._release_later(name_key(socket.user.user_id))
         for room in socket.rooms:
             if not is_system_room(room):
                 await self._depart(socket, room)
+
+    def _release_later(self, key: str) -> None:
+        """A guest who waits for a broken connection must not be the one who is written to a moment later."""
+        release = self._holders.release
+
+        def let_go() -> None:
+            task = asyncio.ensure_future(release(key))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+        asyncio.get_running_loop().call_later(self._settings.name_hold_seconds, let_go)
 
     async def _send_guests_away(self, name: str) -> None:
         """On every instance: they are told, and leave the namespace."""

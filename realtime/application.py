@@ -74,8 +74,14 @@ class Application:
         return self._host.async_handlers if typed is None else typed.overlaps(data)
 
     def limited(self, namespace: str) -> bool:
-        """Does the limit of events per second hold here?"""
-        return namespace in self.typed
+        """Does the limit of events per second hold here? In typed namespaces, and where nobody handles anything."""
+        host = self._host
+        return namespace in self.typed or not (
+            namespace in host.handlers
+            or namespace in host.namespace_handlers
+            or "*" in host.handlers
+            or "*" in host.namespace_handlers
+        )
 
     def label(self, namespace: str) -> str:
         """For metrics: with ``namespaces="*"`` clients choose names, and must not grow a table with them."""

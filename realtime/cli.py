@@ -48,6 +48,7 @@ class LogLevel(StrEnum):
 
 
 WIRES: Final = {Wire.FAST: "adapters.fast:FastProtocol", Wire.PORTABLE: "websockets-sansio"}
+HTTP: Final = "adapters.fast.http:BoundedHttp"
 """Named to uvicorn as strings: the core imports no adapter."""
 
 cli = typer.Typer(
@@ -122,6 +123,7 @@ def _configure(app: Any, settings: Settings, wire: Wire, log_level: LogLevel) ->
         log_config=LOGGING,
         log_level=log_level.value,
         access_log=False,
+        http=HTTP,
         ws=WIRES[wire],
         ws_max_size=settings.message_limit_bytes,
         ws_per_message_deflate=False,

@@ -167,6 +167,10 @@ class Connection(Session):
         if namespace in self.members:
             raise ProtocolError("CONNECT twice for one namespace", code="connect_twice")
         if not self.core.application.knows(namespace):
+            wait = self._rate.hit(self.loop.time())
+            if wait is not None:
+                self._too_fast(namespace, None, wait)
+                return
             self.core.metrics.handshakes_refused.add("unknown_namespace")
             self._answer(self.dialect.connect_error(namespace, {"message": "Invalid namespace"}))
             return

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     user_rate_limit_messages: int = Field(10, ge=1)
     user_rate_limit_seconds: float = Field(60, gt=0)
     raw_announce_self: bool = False
+    name_hold_seconds: float = Field(120, ge=0)
     chat_text_limit_characters: int = Field(8_000, ge=1)
     history_on_join: int = Field(50, ge=0, le=200)
     shutdown_seconds: float = Field(2.5, gt=0)
@@ -101,6 +102,8 @@ class Settings(BaseSettings):
             found.append(f"REALTIME_JWT_ALGORITHM is {self.jwt_algorithm} but REALTIME_JWT_PUBLIC_KEY is not set")
         if not self.allowed_origins:
             found.append("REALTIME_ALLOWED_ORIGINS is empty: name the origins whose pages may connect")
+        elif "null" in self.allowed_origins:
+            found.append("REALTIME_ALLOWED_ORIGINS contains null, which is every sandboxed frame: name the origins")
         elif "*" in self.allowed_origins:
             found.append("REALTIME_ALLOWED_ORIGINS contains *: name the origins whose pages may connect")
         return found

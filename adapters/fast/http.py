@@ -60,8 +60,8 @@ TOO_MANY: Final = Refusal(431, "head_too_big", f"The request head may have {HEAD
 TOO_SLOW: Final = Refusal(408, "request_timeout", "The request head did not come in time")
 
 
-class Refused(Exception):  # noqa: N818 - no error of ours: it ends a callback of the parser
-    """Stops the parser; what is answered is in ``refusal``."""
+class Refused(Exception):
+    """Raised in a callback, it stops the parser, which tells of it by an error of its own."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -78,7 +78,7 @@ class BoundedHttp(HttpToolsProtocol):
     """A whole body: 60 s, which is this rate for a message of 1 MB; a longer upload goes on as long as it keeps it."""
     UNREAD_SECONDS = 30.0
     UNREAD_BYTES = 8 << 10
-    """A client that a whole answer waits for reads at least so much in that time (IIS and Kestrel: 240 bytes a second)."""
+    """While an answer waits the client reads at least so much in that time (IIS and Kestrel: 240 bytes a second)."""
     LINGER_SECONDS = 2.0
     """After a refusal what the client still sends is taken and dropped: closing on it would reset the connection, and
     the reset overtakes the answer."""
@@ -205,7 +205,13 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    @property
+    def _wants_no_more(self) -> bool:
+        """Is it we who keep the client waiting?"""
+        asked_first = self._due is _BODY and bool(self.cycle) and self.cycle.waiting_for_100_continue
+        return self.flow.read_paused or asked_first
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(self.TICK_SECONDS, self._tick)
@@ -214,8 +220,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
         elif self.transport.is_closing():
             return
-        elif self.flow.read_paused or (self._due is _BODY and self.cycle.waiting_for_100_continue):
-            self._heard = now  # it is we who do not want more yet
+        elif self._wants_no_more:
+            self._heard = now
             self._since = now if self._since is not None else None
         elif self._since is not None:
             self._look_at_debts(now, now - self._since)

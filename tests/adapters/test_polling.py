@@ -248,6 +248,39 @@ async def test_two_posts_at_once_end_the_session(client: Client) -> None:
     assert slow.status == 400
 
 
+@pytest.mark.parametrize("end", ["closed", "lost"])
+async def test_a_post_is_read_no_longer_than_its_session_lives(client: Client, end: str) -> None:
+    session = client.session
+    slow = Http("POST", f"{QUERY}&sid={client.sid}", b'420["ec')
+    slow.inbound.put_nowait(slow.inbound.get_nowait() | {"more_body": True})
+    serving = slow.serve(Polling(), client.server.eio)
+    await until(slow.inbound.empty)
+    if end == "closed":
+        session.close(4408, "silent", "ping timeout")
+    else:
+        poll, polling = client.start("GET")
+        poll.leave()
+        await within(polling)
+    await within(serving)
+    assert (slow.status, json.loads(slow.body)) == (400, {"code": 3, "message": "Bad request"})
+
+
+async def test_a_post_that_is_still_being_read_outlives_the_upgrade_of_its_session(client: Client) -> None:
+    session = client.session
+    slow = Http("POST", f"{QUERY}&sid={client.sid}", b'420["echo",')
+    slow.inbound.put_nowait(slow.inbound.get_nowait() | {"more_body": True})
+    serving = slow.serve(Polling(), client.server.eio)
+    await until(slow.inbound.empty)
+    polling_wire, websocket = session.wire, MemoryWire()
+    session.switch(websocket)
+    polling_wire.close(1000, "")
+    slow.inbound.put_nowait({"type": "http.request", "body": b"1]"})
+    await within(serving)
+    assert slow.body == b"ok"
+    await until(lambda: websocket.frames)
+    assert websocket.frames == ["430[1]"]
+
+
 async def test_one_post_after_the_other_is_fine_after_any_outcome(client: Client) -> None:
     for body in (b"6", b'420["echo"]', b"3"):
         assert (await client.ask("POST", body)).body == b"ok"

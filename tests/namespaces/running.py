@@ -39,7 +39,7 @@ def fresh(word: str) -> str:
 def settings_for(folder: Path, **changes: Any) -> Settings:
     """Settings of a test's own; those of whoever runs the tests do not reach it."""
     database = f"sqlite+aiosqlite:///{(folder / 'chat.db').as_posix()}"
-    values: dict[str, Any] = {"database_url": database, "jwt_secret": SecretStr(SECRET)}
+    values: dict[str, Any] = {"database_url": database, "jwt_secret": SecretStr(SECRET), "name_hold_seconds": 0}
     return Settings(_env_prefix="NOBODY_SETS_THESE_", **(values | changes))
 
 

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from tests.end_to_end.clients import raw, socket_io, within
-from tests.namespaces.running import RunningApp, fresh, settings_for
+from tests.namespaces.asking import refusal
+from tests.namespaces.running import RunningApp, fresh, settings_for, token
 
 
 @pytest.mark.asyncio
@@ -59,3 +60,13 @@ async def test_half_a_million_values_in_one_message_are_refused_and_the_connecti
         answer = await alice.call("history", {"room": "lobby", "junk": [[]] * 300_000})
         assert answer["error"]["code"] == "invalid_payload"
         assert "messages" in await alice.ask("history", {"room": "lobby"})
+
+
+@pytest.mark.asyncio
+async def test_the_name_of_a_token_holder_stays_taken_for_a_while_after_it_left(tmp_path: Path) -> None:
+    with RunningApp(settings_for(tmp_path, name_hold_seconds=60)) as server:
+        async with socket_io(server.url, "/chat", auth={"token": token("bob")}) as bob:
+            await bob.ask("members", {"room": "lobby"})
+        assert (await refusal(server.url, "/chat", {"username": "bob"}))["data"]["code"] == "name_taken"
+        async with socket_io(server.url, "/chat", auth={"token": token("bob")}) as again:
+            await again.ask("members", {"room": "lobby"})

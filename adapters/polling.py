@@ -71,7 +71,8 @@ class PollWire:
         self._release(final=True)
         self.resume()
         if self._reading is not None and self.link.closed:
-            self._reading.reschedule(self._loop.time())
+            reading, self._reading = self._reading, None
+            reading.reschedule(self._loop.time())
 
     def pause(self) -> None:
         if self._readable is None:

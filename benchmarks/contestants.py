@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from benchmarks.process import ROOT
 
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 NPM_SECONDS: Final = 120.0
@@ -56,21 +52,8 @@ class Contestant:
 
 
 def _fast(app: str) -> list[str]:
-    """Not asked for where it would fall back to the portable wire: that one runs under its own name."""
-    if importlib.util.find_spec("picows") is None:
-        raise Missing("picows is not installed")
-    if not _has_wire_option():
-        raise Missing("`realtime serve` has no --wire here")
     command = [sys.executable, "-m", "realtime", "serve", app, "--port", "{port}", "--log-level", "warning"]
     return [*command, "--wire", "fast"]
-
-
-@functools.cache
-def _has_wire_option() -> bool:
-    command = [sys.executable, "-m", "realtime", "serve", "--help"]
-    # Wide, or the name of the option may be cut.
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return "--wire" in subprocess.run(command, capture_output=True, text=True, env=env).stdout
 
 
 def _on_uvicorn(app: str) -> list[str]:

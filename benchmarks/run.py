@@ -125,7 +125,7 @@ def machine() -> dict[str, Any]:
     """What the figures depend on."""
     names = ("realtime-rooms", "python-socketio", "python-engineio", "uvicorn", "uvloop", "httptools", "websockets")
     versions = {}
-    for name in (*names, "picows", "orjson"):
+    for name in (*names, "orjson"):
         try:
             versions[name] = version(name)
         except ModuleNotFoundError:

@@ -257,6 +257,7 @@ async def test_a_post_is_read_no_longer_than_its_session_lives(client: Client, e
     await until(slow.inbound.empty)
     if end == "closed":
         session.close(4408, "silent", "ping timeout")
+        session.wire.close(4408, "again")
     else:
         poll, polling = client.start("GET")
         poll.leave()

@@ -87,13 +87,6 @@ def test_a_contestant_that_is_not_on_this_machine_is_left_out_with_the_reason(
         BY_NAME[name].command()
 
 
-def test_without_picows_the_fast_wire_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Missing, match="picows"):
-        BY_NAME["fast"].command()
-    assert "benchmarks.servers.ours_classic:app" in BY_NAME["classic"].command()
-
-
 @pytest.mark.parametrize("arguments", [["--contestants", "nobody"], ["--only", "nothing"]])
 def test_unknown_names_are_refused(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -30,6 +30,7 @@ from realtime import (
     direct_room,
     event,
     is_system_room,
+    json_bytes,
     name_key,
     new_id,
     now_iso,
@@ -305,7 +306,7 @@ class Chat(Namespace):
         room = self._settings.message_limit_bytes // 2
         fit: list[StoredMessage] = []
         for message in reversed(page.messages):
-            room -= 2 * len(message.text.encode("utf-8", "replace")) + OVERHEAD_BYTES
+            room -= 2 * len(json_bytes(message.text)) + OVERHEAD_BYTES
             if room < 0 and fit:
                 break
             fit.append(message)

@@ -114,11 +114,11 @@ def test_every_command_exists_with_its_options(page: str) -> None:
         assert name == "test" or options <= known, words
 
 
-def test_the_two_commands_and_the_three_of_ours_are_named_and_have_help() -> None:
+def test_the_two_commands_and_those_of_ours_are_named_and_have_help() -> None:
     named = list(commands("README.md"))
     assert {words[2] for words in named if words[0] == "python3"} >= {"run", "test"}
-    assert {words[1] for words in named if words[0] == "realtime"} == {"serve", "token", "check"}
-    for name in ("serve", "token", "check"):
+    assert {words[1] for words in named if words[0] == "realtime"} == {"serve", "token", "check", "bench"}
+    for name in ("serve", "token", "check", "bench"):
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
 
 

@@ -289,3 +289,9 @@ def test_json_from_outside_is_read_as_strictly_and_fails_with_one_family() -> No
     for text in ("", "[NaN]", "[1e999]", "[" * 65 + "]" * 65, "[" * 500_000):
         with pytest.raises(ValueError):
             read_json(text)
+
+
+def test_counting_takes_no_time_that_grows_with_the_square() -> None:
+    hostile = '["echo"' + "," * 50_001 + '"' + '\\"' * 400_000 + " " * 60_000
+    with pytest.raises(TooMany):
+        read(hostile, 64)  # 10 ms; with the square this test meets its time-out

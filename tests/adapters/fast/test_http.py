@@ -126,15 +126,27 @@ def test_a_head_may_have_so_many_bytes_and_no_more(patient: Served) -> None:
         assert refusal(client) == (431, "head_too_big")
 
 
-@pytest.mark.parametrize("start", [b"GET /", GET + b"a", GET + b"a: ", GET, b"\r\n"])
-@pytest.mark.parametrize("more", [b"x" * 1000, b"a: b\r\n" * 100, b"\r\n" * 500])
+FIELDS = b"a: b\r\n" * 100
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GET /", b"x" * 1000),
+        (GET + b"a", b"x" * 1000),
+        (GET + b"a: ", b"x" * 1000),
+        (GET, FIELDS),
+        (b"", b"\r\n" * 500),
+        (GET + b"\r\n", b"\r\n" * 500),
+    ],
+    ids=["target", "name", "value", "fields", "blank", "blank-after-request"],
+)
 def test_what_never_ends_is_ended(patient: Served, start: bytes, more: bytes) -> None:
     """Whatever of it is a request already may be answered before."""
     with ask(patient, start) as client:
         for _ in range(8 * HEAD_BYTES // len(more)):
             client.send(more)
-        said = client.rest()
-        assert said.count(b"HTTP/1.1 431 ") + said.count(b"HTTP/1.1 400 ") == 1
+        assert b"HTTP/1.1 431 " in client.rest()
 
 
 def test_what_was_refused_keeps_nothing(patient: Served) -> None:
@@ -266,17 +278,13 @@ def test_who_says_nothing_is_ended_without_a_word(hasty: Served) -> None:
 
 def test_a_refused_client_that_goes_on_is_ended(hasty: Served) -> None:
     with ask(hasty, GET + b"a: " + b"x" * HEAD_BYTES) as client:
-        drip(client, b"x" * 1000)
+        assert client.answer()[0] == 431
+        with pytest.raises(ConnectionError):
+            client.flood(b"x" * 1000, SECONDS)
 
 
 def test_half_a_body_is_ended(hasty: Served) -> None:
     with ask(hasty, POST + b"content-length: 10\r\n\r\nabc") as client:
-        assert client.rest() == b""
-
-
-def test_the_body_of_an_upgrade_is_ended(hasty: Served) -> None:
-    head = b"upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 10\r\n\r\nabc"
-    with ask(hasty, POST + head) as client:
         assert client.rest() == b""
 
 
@@ -312,7 +320,7 @@ def drip(client: WireClient, data: bytes) -> bytes:
             continue
         except OSError:
             return said
-        if not received and not said:
+        if not received:
             return said
         said += received
     raise AssertionError(f"not ended: {said!r}")
@@ -328,9 +336,14 @@ async def tell_much(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_an_answer_that_is_not_read_is_cut(hasty: Served, last: bool) -> None:
-    head = b"GET " + hasty.route(tell_much).encode() + b" HTTP/1.1\r\nhost: x\r\n"
+    async def tell(scope: Any, receive: Any, send: Any) -> None:
+        hasty.heard.put("begun")
+        await tell_much(scope, receive, send)
+
+    head = b"GET " + hasty.route(tell).encode() + b" HTTP/1.1\r\nhost: x\r\n"
     with ask(hasty, head + (b"connection: close\r\n" if last else b"") + b"\r\n", buffers=SMALL) as client:
-        hasty.until(lambda: bool(hasty.state.total_requests) and not hasty.state.connections)
+        assert hasty.told() == "begun"
+        hasty.settle()
         assert len(client.rest()) < len(BIG)
 
 

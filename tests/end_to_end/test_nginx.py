@@ -41,6 +41,7 @@ class Site:
 
 def instance(folder: Path, name: str, redis: RedisServer) -> ServerProcess:
     env = {"REALTIME_NODE": name, "REALTIME_TRUSTED_PROXIES": "127.0.0.1"}
+    env["REALTIME_CHAT_TEXT_LIMIT_CHARACTERS"] = "300000"  # a message that a proxy has to take in several pieces
     return ServerProcess(folder, "--redis", redis.url, env=env)
 
 

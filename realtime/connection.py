@@ -28,6 +28,8 @@ COST_BYTES = 25_000
 """A message counts as one event more for each of these: a megabyte takes as long to read as forty small ones."""
 IDLE_PER_SECOND = 10
 """NOOPs and unasked pongs that are taken; ten times as many at once."""
+UNKNOWN_NAMESPACES = 2_000
+"""CONNECTs to what does not exist, in the life of a connection, before it is ended (4429)."""
 STRAY_ACKS = 100
 """Acknowledgements that nobody asked for, before the connection is ended."""
 
@@ -62,6 +64,7 @@ class Connection(Session):
         self._idle: Gcra | None = None
         self._refused = 0
         self._strays = 0
+        self._unknown = 0
         self._dismissed: set[str] | None = None
         self._ping_at: float | None = now + ping_interval
         self._pong_by: float | None = None
@@ -167,9 +170,9 @@ class Connection(Session):
         if namespace in self.members:
             raise ProtocolError("CONNECT twice for one namespace", code="connect_twice")
         if not self.core.application.knows(namespace):
-            wait = self._rate.hit(self.loop.time())
-            if wait is not None:
-                self._too_fast(namespace, None, wait)
+            self._unknown += 1
+            if self._unknown > UNKNOWN_NAMESPACES:
+                self.close(CloseCode.TOO_FAST, "too many namespaces that do not exist", Reason.LIMIT)
                 return
             self.core.metrics.handshakes_refused.add("unknown_namespace")
             self._answer(self.dialect.connect_error(namespace, {"message": "Invalid namespace"}))

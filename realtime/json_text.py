@@ -46,6 +46,9 @@ VALUES_LIMIT: Final = 50_000
 """Values in one payload: 0.1 s of the loop at the worst, where a megabyte of small ones takes 2 s."""
 
 
+_OTHERS: Final = re.compile(r"[^][{}]+")
+
+
 class NotJson(ValueError):
     """This is not JSON (NaN and Infinity included)."""
 
@@ -67,7 +70,7 @@ def read(text: str, depth: int, count: int = VALUES_LIMIT) -> Any:
 
     Raises NotJson, Unreadable (a number too long or too large, more than ``count`` values) or TooDeep.
     """
-    check_count(text, count)
+    check_count(text, count, depth)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -90,11 +93,26 @@ def read_json(text: str, depth: int = 64) -> Any:
     return read(text, depth)
 
 
-def check_count(text: str, limit: int) -> None:
-    """Raises TooMany. A megabyte of ``[],[],…`` is half a million objects and holds the loop for seconds: the marks are
-    counted before anything is made of them."""
-    if len(text) > 2 * limit and _marks(text) > limit and _marks(_outside_strings(text)) > limit:
+def check_count(text: str, limit: int, depth: int) -> None:
+    """Raises TooMany, or TooDeep if it is that as well. A megabyte of ``[],[],…`` is half a million objects and holds
+    the loop for seconds: the marks are counted before anything is made of them."""
+    if len(text) <= 2 * limit or _marks(text) <= limit:
+        return
+    outside = _outside_strings(text)
+    if _marks(outside) > limit:
+        if _nested_deeper_than(outside, depth):
+            raise TooDeep(f"nested deeper than {depth}")
         raise TooMany(f"more than {limit} values")
+
+
+def _nested_deeper_than(outside: str, depth: int) -> bool:
+    """Takes the innermost brackets away, level by level; what is never closed is as deep as can be."""
+    brackets = _OTHERS.sub("", outside)
+    for _ in range(depth):
+        if not brackets:
+            return False
+        brackets = brackets.replace("[]", "").replace("{}", "")
+    return bool(brackets)
 
 
 def _outside_strings(text: str) -> str:

@@ -253,7 +253,7 @@ class Decoder:
 
     def _own_json(self, text: str, loads: Callable[[str], Any]) -> Any:
         """The server's own JSON may raise anything, and answer with anything."""
-        json_text.check_count(text, self._limits.values)
+        json_text.check_count(text, self._limits.values, self._depth)
         try:
             value = loads(text)
         except RecursionError:

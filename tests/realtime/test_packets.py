@@ -367,8 +367,9 @@ def test_a_servers_own_json_is_used() -> None:
     assert refused('2["hi"', decoder=decoder).code == "bad_json"
     assert refused(f'2["hi",{nested(64)}]', decoder=decoder).code == "too_deep"
     assert refused(f'2["hi",{nested(40_000)}]', decoder=decoder).code == "too_deep"
+    assert refused(f'2["hi",{nested(100_000)}]', decoder=decoder).code == "too_deep"
     with pytest.raises(UnreadablePayload, match="more than 50000 values"):
-        decoder.feed(f'2["hi",{nested(100_000)}]')
+        decoder.feed(f'2["hi",[{"1," * 100_000}1]]')
 
 
 @pytest.mark.parametrize("answer", [None, {}, "text", 5])

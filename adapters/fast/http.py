@@ -13,8 +13,9 @@ import json
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from adapters.fast.upgrade import HEADER_FIELDS
@@ -68,7 +69,8 @@ class BoundedHttp(HttpToolsProtocol):
     """Keeps uvicorn's contract for an HTTP class. Times are in seconds and hold to within one tick."""
 
     __slots__ = (  # a dictionary of more than 30 names, with uvicorn's 28, would cost each connection a microsecond
-        "_deaf", "_due", "_heard", "_refusal", "_room", "_since", "_taken", "_timer", "_unread", "_unread_since",
+        "_deaf", "_due", "_heard", "_refusal", "_room", "_running", "_since", "_taken", "_timer", "_unread",
+        "_unread_since",
     )  # fmt: skip
 
     TICK_SECONDS = 2.0
@@ -103,6 +105,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Bytes of the body that have come, about."""
         self._room = HEAD_BYTES
         """Bytes that may come until the parser has something whole."""
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; uvicorn's ``cycle`` is the latest, which may have to wait for it."""
         self._refusal: Refusal | None = None
         self._deaf = False
         self._unread = 0
@@ -118,6 +122,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:  # uvicorn tells the latest alone
+            running.disconnected = True
+            running.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
@@ -187,6 +196,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._due = _HEAD
         self._since = None
         self._room = HEAD_BYTES
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     # --- the end
 

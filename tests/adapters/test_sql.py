@@ -124,7 +124,8 @@ class TestPostgres(HistoryContract):
         postgres: PostgresServer,  # noqa: F811
         history: History,
     ) -> None:
-        await make_tables_at_once([open_history(postgres.url, Metrics()) for _ in range(6)])
+        stores = [open_history(postgres.url, Metrics()) for _ in range(6)]
+        assert await make_tables_at_once(stores) == [0, 1, 2, 3, 4, 5]
         indexes = await execute(postgres, "SELECT 1 FROM pg_indexes WHERE indexname = 'realtime_messages_room_id'")
         assert len(indexes) == 1
 
@@ -224,13 +225,14 @@ class TestPostgres(HistoryContract):
         assert ids(await soon(history.page("lobby"))) == [message(2).id]
 
 
-async def make_tables_at_once(stores: list[History]) -> None:
-    """Each store has a thread and connections of its own, as processes have."""
+async def make_tables_at_once(stores: list[History]) -> list[int]:
+    """Each store has a thread and connections of its own, as processes have. The numbers of what they stored."""
     for number, history in enumerate(stores):
         history.append(message(number))
     await soon(asyncio.gather(*(history.flush() for history in stores)))
-    assert [int(key) for key in ids(await soon(stores[0].page("lobby")))] == list(range(len(stores)))
+    stored = [int(key) for key in ids(await soon(stores[0].page("lobby")))]
     await soon(asyncio.gather(*(history.close() for history in stores)))
+    return stored
 
 
 @pytest.mark.asyncio
@@ -246,9 +248,8 @@ async def test_messages_outlive_the_store(in_file: History, file: Path) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("attempt", range(3))
 async def test_many_processes_may_make_the_file_at_once(tmp_path: Path, attempt: int) -> None:
-    await make_tables_at_once(
-        [open_history(f"sqlite+aiosqlite:///{tmp_path}/new{attempt}.db", Metrics()) for _ in range(6)]
-    )
+    stores = [open_history(f"sqlite+aiosqlite:///{tmp_path}/new{attempt}.db", Metrics()) for _ in range(6)]
+    assert await make_tables_at_once(stores) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.asyncio

@@ -137,3 +137,4 @@ async def test_settling_with_nothing_to_do_returns_at_once() -> None:
     desk = Desk()
     async with asyncio.timeout(1):
         await desk.writer.settle(60)
+    assert (desk.said, desk.lost) == ([], 0)

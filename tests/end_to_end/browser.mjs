@@ -58,8 +58,7 @@ async function tell(word) {
 
 async function drive(steps) {
   try {
-    await steps();
-    console.log("end");
+    console.log("end", JSON.stringify((await steps()) ?? null)); // what the script found, for the test to judge
   } catch (error) {
     console.log(`failed: ${error.message}`);
     await page.screenshot({ path: `${profile}/failure.png` });

@@ -32,7 +32,7 @@ await drive(async () => {
   await until("notify-state", /listening to news/);
   await tell("publish"); // to orders, then to news
   await until("notify-list", /for news/);
-  assert((await count("notify-list", /for orders/g)) === 0, "the former topic is still heard");
+  const ordersHeard = await count("notify-list", /for orders/g);
   await t("notify-topic").fill("@system");
   await t("notify-title").fill("x");
   await t("notify-message").fill("x");
@@ -69,7 +69,7 @@ await drive(async () => {
   await t("raw-input").fill("here at last");
   await t("raw-send").click();
   await until("sio-messages", /here at last/);
-  assert(page.url().includes("room=r4"), page.url());
+  const room = new URL(page.url()).searchParams.get("room");
 
   // Whoever is thrown out stays out until asked again; a reload keeps the names.
   await tell("token-holder"); // somebody comes with a token for the name anna
@@ -78,5 +78,5 @@ await drive(async () => {
   await until("sio-state", /refused: .*\(name_taken\)/);
   // The browser itself tells of the refused publish, and of an upgrade that was under way when a pane left.
   const known = /status of 403|closed before the connection is established/;
-  assert(troubles.every((one) => known.test(one)), `the console says: ${troubles.join("; ")}`);
+  return { ordersHeard, room, troubles: troubles.filter((one) => !known.test(one)), foreign: [...foreign] };
 });

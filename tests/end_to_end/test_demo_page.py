@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 import subprocess
 import sys
@@ -98,7 +99,8 @@ async def test_what_a_person_changes_while_it_runs(node: Node, chromium: str, ap
         await person.until("token-holder")
         async with socket_io(app_server.url, "/chat", auth={"token": token("anna", 60)}):
             await person.answer()
-            await person.until("end")
+            found = json.loads(await person.until("end"))
+    assert found == {"ordersHeard": 0, "room": "r4", "troubles": [], "foreign": []}
 
 
 def token(user: str, seconds: int) -> str:

@@ -105,6 +105,7 @@ async def test_events_and_publishing_through_it(site: Site) -> None:
             answer = await publish(site.nginx.url, "orders", "through nginx")
             for client in (one, two, three, four):
                 await client.until("notification", id=answer["id"])
+                assert client.count("notification", id=answer["id"]) == 1
 
 
 @pytest.mark.asyncio

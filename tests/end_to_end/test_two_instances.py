@@ -121,6 +121,10 @@ async def test_arrivals_typing_and_departures_cross(pair: Pair) -> None:
             await ada.until("typing", username="ben", typing=True)
         await ada.until("left", username="ben", seconds=8)
         await old.until("system", text="ben left the chat", seconds=8)
+        for event in ("joined", "left"):
+            assert ada.count(event, username="ben") == 1
+        for text in ("ben joined the chat", "ben left the chat"):
+            assert old.count("system", text=text) == 1
 
 
 @pytest.mark.asyncio
@@ -217,6 +221,7 @@ async def test_a_plain_python_socketio_writer_reaches_our_clients(pair: Pair) ->
             await asyncio.to_thread(writer.emit, "message", {**message, "timestamp": "now"}, "/chat", "works")
             for client in clients.values():
                 await client.until("message", id="w1", text="tea is ready")
+                assert client.count("message") == 1
         finally:
             await asyncio.to_thread(writer.redis.close)
 

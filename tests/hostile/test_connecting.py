@@ -167,4 +167,5 @@ async def test_a_client_may_leave_with_a_full_inbox(server: ServerProcess, wire:
             await asyncio.gather(sending, return_exceptions=True)
             if not wire.polling:
                 await client.leave()  # a close frame would be read when there is room for it
+        assert await field.ran("wait") == 17, "nothing more was begun for one who is gone"
         await tell(field, "open")

@@ -47,18 +47,19 @@ async def say(server: ServerProcess, text: str) -> bytes:
             return b""
 
 
-async def upgrades(server: ServerProcess, wire: Wire, text: str, *answers: int) -> None:
-    """Ask for a WebSocket and be answered with one of these, where the server is ours.
+NOT_OURS = -1
+"""Those of uvicorn have ways of their own with a request that breaks the rules (one leaves it unanswered): there it is
+enough that nothing stays behind once the client is gone."""
 
-    Those of uvicorn have ways of their own with a request that breaks the rules (one leaves it unanswered): there it
-    is enough that nothing stays behind once the client is gone.
-    """
+
+async def upgrade_status(server: ServerProcess, wire: Wire, text: str) -> int:
+    """Ask for a WebSocket: the status of the answer, or NOT_OURS without waiting for one."""
     if wire.name == "fast":
-        assert status(await say(server, text)) in answers
-        return
+        return status(await say(server, text))
     async with line(server) as (_, writer):
         writer.write(text.encode("latin-1"))
         await within(writer.drain())
+    return NOT_OURS
 
 
 def get(target: str, *headers: str) -> str:
@@ -81,13 +82,13 @@ def status(answer: bytes) -> int:
 async def test_a_bad_websocket_key(server: ServerProcess, wire: Wire, key: str) -> None:
     async with ground(server):
         for _ in range(20):
-            await upgrades(server, wire, upgrade(key=key), 400)
+            assert await upgrade_status(server, wire, upgrade(key=key)) in (NOT_OURS, 400)
 
 
 @pytest.mark.parametrize("version", ["", "12", "99", "13, 12"])
 async def test_a_bad_websocket_version(server: ServerProcess, wire: Wire, version: str) -> None:
     async with ground(server):
-        await upgrades(server, wire, upgrade(version=version), 400, 426)
+        assert await upgrade_status(server, wire, upgrade(version=version)) in (NOT_OURS, 400, 426)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +110,14 @@ async def test_a_bad_websocket_version(server: ServerProcess, wire: Wire, versio
 async def test_an_odd_header(server: ServerProcess, wire: Wire, header: str) -> None:
     """Refused or taken, and in neither case more than that."""
     async with ground(server):
-        await upgrades(server, wire, upgrade(header), 0, 101, 400, 431)
+        assert await upgrade_status(server, wire, upgrade(header)) in (NOT_OURS, 0, 101, 400, 431)
         assert status(await say(server, get(POLL, header, "Connection: close"))) in (0, 200, 400, 431)
 
 
 async def test_two_hundred_headers(server: ServerProcess, wire: Wire) -> None:
     headers = [f"X-Header-{number}: {number}" for number in range(200)]
     async with ground(server):
-        await upgrades(server, wire, upgrade(*headers), 101, 400, 431)
+        assert await upgrade_status(server, wire, upgrade(*headers)) in (NOT_OURS, 101, 400, 431)
         assert status(await say(server, get(POLL, *headers, "Connection: close"))) in (200, 400, 431)
 
 
@@ -134,6 +135,7 @@ async def test_half_a_request_held_open(server: ServerProcess, text: str) -> Non
         writer.write(text.encode())
         await within(writer.drain())
         await field.bystander_is_served()
+        assert await field.ran("message") == 1, "the bystander's"
 
 
 async def test_a_post_that_ends_half_way(server: ServerProcess) -> None:

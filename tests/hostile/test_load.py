@@ -123,6 +123,8 @@ async def test_clients_that_come_and_go_by_the_dozen(server: ServerProcess, wire
         async with wire.client(server) as client:
             await enter(client)
 
-    async with ground(server):
+    async with ground(server) as field:
         for _ in range(5):
             await asyncio.gather(*(come_and_go() for _ in range(20)))
+        assert await field.ran("connect") == 100
+        await field.until(lambda state: state["called"]["disconnect"] - field.start("disconnect") == 100)

@@ -167,10 +167,11 @@ async def test_odd_json_never_takes_down_more_than_its_sender(server: ServerProc
     "name", ["error", "__proto__", "__init__", "constructor", "toString", "emit", "\x00", " ", "🙈"]
 )
 async def test_an_unknown_event_is_like_any_other(server: ServerProcess, wire: Wire, name: str) -> None:
-    async with ground(server, "message"), wire.client(server) as client:
+    async with ground(server, "message", "message-with-ack") as field, wire.client(server) as client:
         await enter(client)
-        await client.send(f"421{json.dumps([name, 'x'])}")
-        await still_there(client)
+        await client.send(f"421{json.dumps([name, 'x'])}", '422["message-with-ack"]')
+        assert await client.receive() == "432[]", "nothing was sent for the first one"
+        assert await field.ran("message") == 0
 
 
 @pytest.mark.parametrize(
@@ -213,10 +214,13 @@ async def test_attachments_that_never_come(server: ServerProcess, wire: Wire) ->
 
 
 async def test_a_connection_lost_between_attachments(server: ServerProcess, wire: Wire) -> None:
-    async with ground(server), wire.client(server) as client:
-        await enter(client)
-        await client.send(binary("2", place("0"), place("1")), b"x" * 300_000)
-        await client.leave()
+    async with ground(server) as field:
+        async with wire.client(server) as client:
+            await enter(client)
+            await client.send(binary("2", place("0"), place("1")), b"x" * 300_000)
+            await client.leave()
+        await field.until(lambda state: state["called"].get("disconnect", 0) - field.start("disconnect") == 1)
+        assert not await field.counted("violations", "attachments_late")
 
 
 async def test_a_flood_of_answers_that_nobody_asked_for(server: ServerProcess, wire: Wire) -> None:
@@ -258,7 +262,7 @@ async def test_violations_of_many_clients_at_once(server: ServerProcess, wire: W
         for _ in range(20):
             async with wire.client(server) as client:
                 await client.send("40", "4abc")
-                await ended(client)
+                assert (await ended(client)).code == (400 if wire.polling else 4501)
 
 
 async def test_a_violation_is_the_end_of_what_came_with_it(server: ServerProcess, wire: Wire) -> None:

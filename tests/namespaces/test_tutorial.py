@@ -356,9 +356,11 @@ def test_bad_names_of_rooms_are_refused(client: TestClient, door: str) -> None:
 @pytest.mark.parametrize("door", [door for door in ROOM_DOORS if "?room=" in door or "/notify" in door])
 def test_names_that_only_look_odd_are_rooms_of_their_own(client: TestClient, door: str) -> None:
     rooms = [room for room in FINE_NAMES.values() if "/" not in room]
+    hub = client.app.state.realtime.server.hub  # type: ignore[attr-defined]
     for room in rooms:
         with client.websocket_connect(door.format(percent(room))):
-            pass
+            here = hub.namespaces["/notify" if "/notify" in door else "/chat"]
+            assert len(here.members(room)) == 1
 
 
 def test_rooms_that_look_alike_are_different_rooms(client: TestClient) -> None:

@@ -164,18 +164,21 @@ async def test_a_greeting_that_fails_is_told_and_the_client_stays() -> None:
 
 @pytest.mark.asyncio
 async def test_the_rest_is_waited_for_and_no_longer() -> None:
-    server, gate, begun = Server(settings=settings_for()), asyncio.Event(), asyncio.Event()
+    server, gate, begun, done = Server(settings=settings_for()), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @server.event
     async def slow(sid: str) -> None:
         begun.set()
         await within(gate.wait())
+        done.set()
 
     client = MemoryClient(server)
     await client.connect()
     client.emit("/", "slow")
     await within(begun.wait())
     await within(server.application.rest(0.01))
+    assert not done.is_set()
     rest = asyncio.ensure_future(server.application.rest(60))
     gate.set()
     await within(rest)
+    assert done.is_set()

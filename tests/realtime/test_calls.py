@@ -65,6 +65,7 @@ def test_an_answer_to_a_loop_that_is_closed_is_nothing() -> None:
     answer = asyncio.run(make())
     answer("anybody there?")
     answer.abandoned()
+    assert not answer._future.done()
 
 
 def test_nobody_waits_and_nothing_complains() -> None:

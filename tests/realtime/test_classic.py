@@ -150,9 +150,15 @@ async def test_a_refusal_carries_what_python_socketio_would_send(error: Exceptio
 @pytest.mark.parametrize("answer", [None, True, 0, "", []])
 @pytest.mark.asyncio
 async def test_only_false_refuses(answer: Any) -> None:
-    sio = server()
-    sio.on("connect", lambda sid, environ: answer)
-    await Classic(sio).connect("/", "sid", ENVIRON, None)
+    sio, asked = server(), list[str]()
+
+    def connect(sid: str, environ: Any) -> Any:
+        asked.append(sid)
+        return answer
+
+    sio.on("connect", connect)
+    await Classic(sio).connect("/", "sid", ENVIRON, None)  # raises nothing
+    assert asked == ["sid"]
 
 
 class Everything(socketio.AsyncNamespace):

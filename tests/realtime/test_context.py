@@ -249,6 +249,14 @@ async def test_a_handler_in_a_thread_touches_only_what_it_may() -> None:
     await client.event("/work", "token_expired")
 
 
+def room_problem(room: Any) -> str | None:
+    try:
+        check_room(room)
+    except (PayloadError, AccessError) as error:
+        return error.code
+    return None
+
+
 @pytest.mark.parametrize("room", [7, None, "", " a", "a\u200b", "a" * 129, "\x00"])
 def test_a_bad_room_name(room: Any) -> None:
     with pytest.raises(PayloadError, match="room"):
@@ -257,11 +265,9 @@ def test_a_bad_room_name(room: Any) -> None:
 
 @pytest.mark.parametrize("room", ["@alice:bob", "@", "user:alice"])
 def test_a_room_of_the_system(room: str) -> None:
-    with pytest.raises(AccessError) as caught:
-        check_room(room)
-    assert caught.value.code == "system_room"
+    assert room_problem(room) == "system_room"
 
 
-def test_good_room_names() -> None:
-    for room in ("lobby", "Küche 7", "a" * 128, "{x}*[1]?", "..", "users"):
-        check_room(room)
+@pytest.mark.parametrize("room", ["lobby", "Küche 7", "a" * 128, "{x}*[1]?", "..", "users"])
+def test_a_good_room_name(room: str) -> None:
+    assert room_problem(room) is None

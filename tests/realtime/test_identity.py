@@ -451,8 +451,8 @@ def test_a_public_key_signs_no_hmac_token(rsa_keys: Keys) -> None:
     """Algorithm confusion: whoever knows the public key signs with it as if it were a shared secret."""
     by_key = Tokens(algorithm="RS256", public_key=rsa_keys.public)
     for secret in disguises(rsa_keys):
-        refused_token(signed(ALICE, secret), by=by_key)
-        refused_token(signed(ALICE, secret, alg="RS256"), by=by_key)
+        for disguised in (signed(ALICE, secret), signed(ALICE, secret, alg="RS256")):
+            assert refused_token(disguised, by=by_key).code == "invalid_token"
 
 
 def test_a_key_that_the_token_brings_along_is_not_looked_at(rsa_keys: Keys, ec_keys: Keys) -> None:
@@ -592,7 +592,7 @@ def test_one_bit_changed_is_noticed() -> None:
     token = tokens.issue("alice", NOW, 60)
     for place, character in enumerate(token):
         changed = token[:place] + ("A" if character != "A" else "B") + token[place + 1 :]
-        refused_token(changed)
+        assert refused_token(changed).code == "invalid_token", place
 
 
 @given(st.text(max_size=60) | st.lists(st.text("abcAB01-_=", max_size=20), max_size=5).map(".".join))

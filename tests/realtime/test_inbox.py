@@ -200,6 +200,10 @@ async def test_what_comes_while_something_runs_beside_is_served() -> None:
         made.inbox.put("a", wait(1))
         made.inbox.put("a", quick(2))
         await began(made, ("a", 0), ("a", 1))
+        assert made.done == []
+        made.gate("a").set()
+        await made.settle()
+        assert sorted(made.done) == [("a", 0), ("a", 1), ("a", 2)]
 
 
 @given(

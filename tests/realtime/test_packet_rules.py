@@ -38,12 +38,33 @@ def test_a_bad_namespace(name: str) -> None:
         check_namespace(name, LIMITS)
 
 
+def event_problem(data: list[object], limits: PacketLimits = LIMITS) -> str | None:
+    try:
+        check_event(data, limits)
+    except ProtocolError as error:
+        return error.code
+    return None
+
+
 @pytest.mark.parametrize("data", [["12345"], [""], ["error", 1], ["\n"]])
 def test_an_event(data: list[object]) -> None:
-    check_event(data, LIMITS)
+    assert event_problem(data) is None
 
 
-@pytest.mark.parametrize("data", [[], ["123456"], [1], [None], [b"a"], *([name] for name in sorted(LIFECYCLE_EVENTS))])
-def test_a_bad_event(data: list[object]) -> None:
-    with pytest.raises(ProtocolError):
-        check_event(data, PacketLimits() if data and data[0] in LIFECYCLE_EVENTS else LIMITS)
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ([], "bad_payload"),
+        (["123456"], "bad_event_name"),
+        ([1], "bad_event_name"),
+        ([None], "bad_event_name"),
+        ([b"a"], "bad_event_name"),
+    ],
+)
+def test_a_bad_event(data: list[object], code: str) -> None:
+    assert event_problem(data) == code
+
+
+@pytest.mark.parametrize("name", sorted(LIFECYCLE_EVENTS))
+def test_an_event_of_the_protocol(name: str) -> None:
+    assert event_problem([name], PacketLimits()) == "reserved_event"

@@ -264,6 +264,10 @@ async def test_disconnecting_a_room_on_every_node() -> None:
         await made[0].server.disconnect_room("/", "lobby", Reason.REPLACED)
         for client in clients:
             await client._until("/", "1")
+        for node in made:
+            await within(node.server.application.rest(SECONDS))
+            assert len(node.server.core.sessions) == 1, "the connection may take another namespace"
+            assert "/" not in node.server.hub.namespaces
 
 
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────────

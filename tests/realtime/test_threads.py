@@ -156,14 +156,21 @@ async def test_a_blocking_generator_sees_the_exception() -> None:
 
 @pytest.mark.asyncio
 async def test_a_blocking_generator_may_swallow_the_exception() -> None:
+    log: list[str] = []
+
     def swallows() -> Iterator[None]:
         try:
             yield
         except KeyError:
-            return
+            log.append("swallowed")
+
+    def fail() -> None:
+        log.append("inside")
+        raise KeyError("x")
 
     async with threaded_manager(swallows)():
-        raise KeyError("x")
+        fail()
+    assert log == ["inside", "swallowed"]
 
 
 @pytest.mark.asyncio

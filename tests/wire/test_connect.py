@@ -136,9 +136,10 @@ async def test_leaving_another_namespace_keeps_the_main_one(server: ServerProces
     """Nothing is sent as an answer."""
     async with wire.client(server) as client:
         await enter(client)
-        await enter(client, "/custom")
+        sid = await enter(client, "/custom")
         await client.send("41/custom,")
         await still_there(client)
+        assert await enter(client, "/custom") != sid
 
 
 async def test_who_left_may_come_back_under_another_sid(server: ServerProcess, wire: Wire) -> None:

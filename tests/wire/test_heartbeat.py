@@ -53,5 +53,5 @@ async def test_a_silent_polling_client_is_gone_in_time(servers: Servers) -> None
 @pytest.mark.parametrize("wire", WIRES, ids=str)
 async def test_a_pong_that_nobody_asked_for_changes_nothing(servers: Servers, wire: Wire) -> None:
     async with connected(wire, servers.get(wire)) as client:
-        await client.send("3", "3", "3")
-        await still_there(client)
+        await client.send("3", "3", "3", '421["message-with-ack","after"]')
+        assert await client.receive() == '431["after"]'

@@ -68,8 +68,8 @@ async def test_none_and_null_of_a_handler_in_python_socketios_style(server: Serv
 
 async def test_an_event_that_nobody_handles_is_not_acknowledged(server: ServerProcess, wire: Wire) -> None:
     async with connected(wire, server) as client:
-        await client.send('421["no such event",1]', '42[""]')
-        await still_there(client)
+        await client.send('420["no such event",1]', '42[""]', '421["message-with-ack","after"]')
+        assert await client.receive() == '431["after"]'
 
 
 async def test_a_handler_that_raises_is_an_error_without_its_text(server: ServerProcess, wire: Wire) -> None:
@@ -134,8 +134,8 @@ async def test_the_server_asks_and_the_answer_is_binary(server: ServerProcess, w
 
 async def test_a_few_answers_that_nobody_asked_for_are_ignored(server: ServerProcess, wire: Wire) -> None:
     async with connected(wire, server) as client:
-        await client.send("430[]", "431[1]", "432147483648[]")
-        await still_there(client)
+        await client.send("430[]", "431[1]", "432147483648[]", '421["message-with-ack","after"]')
+        assert await client.receive() == '431["after"]'
 
 
 async def test_order_is_kept_through_a_burst(server: ServerProcess, wire: Wire) -> None:
@@ -181,7 +181,7 @@ async def test_a_binary_broadcast_reaches_every_kind_of_client_in_its_own_form(s
                 await enter(client)
                 await client.send('420["enter","r"]')
                 assert await client.receive() == '430["r"]'
-            await packed_enter(packed, "r")
+            assert (await packed_enter(packed, "r"))["data"] == ["r"]
             await socket.send('451-["shout","r",{"what":{"_placeholder":true,"num":0}}]', b"\0\1\xff")
             for client in (socket, poller):
                 assert await client.receive() == '451-["shouted",{"what":{"_placeholder":true,"num":0}}]'
@@ -191,7 +191,8 @@ async def test_a_binary_broadcast_reaches_every_kind_of_client_in_its_own_form(s
             assert msgpack.unpackb(told) == {"type": 2, "nsp": "/", "data": ["shouted", {"what": b"\0\1\xff"}]}
 
 
-async def packed_enter(client: Client, room: str) -> None:
+async def packed_enter(client: Client, room: str) -> Any:
+    """CONNECT, then enter the room: the acknowledgement."""
     await client.send(msgpack.packb({"type": 0, "nsp": "/"}))
     answer = await client.receive()
     assert isinstance(answer, bytes)
@@ -199,12 +200,12 @@ async def packed_enter(client: Client, room: str) -> None:
     await client.send(msgpack.packb({"type": 2, "nsp": "/", "id": 0, "data": ["enter", room]}))
     answer = await client.receive()
     assert isinstance(answer, bytes)
-    assert msgpack.unpackb(answer) == {"type": 3, "nsp": "/", "id": 0, "data": [room]}
+    return msgpack.unpackb(answer)
 
 
 async def test_msgpack_over_polling(servers: Servers) -> None:
     async with polling(servers.get(WIRES[-1]).url, "/packed/") as client:
-        await packed_enter(client, "room")
+        assert await packed_enter(client, "room") == {"type": 3, "nsp": "/", "id": 0, "data": ["room"]}
 
 
 @pytest.mark.parametrize("wire", SOCKETS, ids=str)

@@ -61,8 +61,9 @@ async def upgraded(server: ServerProcess) -> AsyncIterator[tuple[PollingClient, 
 
 
 async def test_an_upgrade(server: ServerProcess) -> None:
-    async with upgraded(server) as (_, client):
+    async with upgraded(server) as (before, client):
         await still_there(client)
+        assert (await before.get()).status == 400, "there is one way to it"
 
 
 async def test_a_pending_poll_is_ended_with_a_noop(server: ServerProcess) -> None:
@@ -144,6 +145,7 @@ async def test_a_probe_that_is_given_up_may_be_made_again(server: ServerProcess)
             await probe(connection)
         async with bare_websocket(other_way(server, client)) as connection:
             await probe(connection)
+            assert (await client.get()).text == "6"
             await connection.send("5")
             await still_there(WebSocketClient(connection, {}))
 

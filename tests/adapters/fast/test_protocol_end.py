@@ -108,6 +108,7 @@ class TestTheEnd:
         while link.end()[0] != "lost":
             pass
         served.settle()
+        assert 0 < len(client.rest()) < 100 * 50_000, "what it had not read is not kept for it"
         client.socket.close()
 
     @pytest.mark.usefixtures("impatient")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from realtime import AccessError, LimitError, OutsideError, PayloadError, RealtimeError, UsageError, json_bytes
@@ -27,6 +28,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RealtimeError, _realtime_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_exception_handler(Exception, _our_fault)
 
 
@@ -72,6 +74,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
     return as_json({"code": code, "message": str(error.detail)}, error.status_code, error.headers)
+
+
+async def _nobody_listens(request: Request, error: Exception) -> Response:
+    """A body that was cut off is nothing to log: the client left, and reads no answer."""
+    return Response(status_code=400)
 
 
 async def _our_fault(request: Request, error: Exception) -> Response:

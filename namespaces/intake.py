@@ -16,7 +16,8 @@ FORM_FIELDS = 10
 
 
 async def read_notice(request: Request, limit: int) -> Notice:
-    """Fields of the body win over those of the query. Raises LimitError over the limit, PayloadError for bad ones."""
+    """Fields of the body win over those of the query. Raises LimitError over the limit, PayloadError for bad ones,
+    and Starlette's ClientDisconnect for a body that is cut off (``answer_errors`` ends that without a word)."""
     fields: dict[str, Any] = dict(request.query_params)
     fields.pop("token", None)
     fields.update(await _body_fields(request, limit))

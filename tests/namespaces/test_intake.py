@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +18,7 @@ from starlette.requests import Request
 from namespaces.intake import read_notice
 from namespaces.notify import Notice
 from realtime import LimitError, PayloadError, RealtimeError
+from tests.serving import ServerProcess
 
 LIMIT = 10_000
 JSON = "application/json"
@@ -162,3 +166,23 @@ async def test_any_body_is_a_notice_or_one_of_our_errors(body: bytes, kind: str)
         return
     assert notice.title
     assert notice.message
+
+
+UVICORN = [sys.executable, "-m", "uvicorn", "namespaces.app:app", "--port", "{port}"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command", [None, UVICORN], ids=["realtime serve", "uvicorn"])
+def test_a_body_that_is_cut_off_is_nothing_to_log(tmp_path: Path, command: list[str] | None) -> None:
+    database = f"sqlite+aiosqlite:///{(tmp_path / 'chat.db').as_posix()}"
+    head = f"POST /notify/orders HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: 100\r\n"
+    with ServerProcess(tmp_path, command=command, env={"REALTIME_DATABASE_URL": database}) as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+                client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 100"), "the route reads the body now"
+                client.sendall(b'{"title": ')
+        assert server.is_ready()
+        server.stop()
+        assert "Traceback" not in server.output()
+        assert "ClientDisconnect" not in server.output()

@@ -4,7 +4,7 @@ What is exported here, from ``realtime.ports``, ``realtime.testing`` and ``realt
 """
 
 from realtime.app import Realtime
-from realtime.calls import ClientGone
+from realtime.calls import ClientGone, InboxFull
 from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
 from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
 from realtime.context import Socket
@@ -43,6 +43,7 @@ __all__ = [
     "Fail",
     "History",
     "Identity",
+    "InboxFull",
     "LimitError",
     "Metrics",
     "NameHolders",

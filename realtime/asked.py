@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 logger = logging.getLogger("realtime")
@@ -13,7 +13,7 @@ CALLBACK_LIMIT: Final = 1_000
 
 Callback = Callable[..., Any]
 """Called with what the client answered, and may be a coroutine function. Its method ``abandoned``, where it has one,
-is called instead when no answer will come."""
+is called instead when no answer will come, and ``blocked`` when none can come for now."""
 
 
 class Asked:
@@ -52,16 +52,35 @@ class Asked:
                 start(_finish(result))
         return True
 
+    def block(self) -> None:
+        """Nothing is read from the client any more: whoever minds is told so now, and hears no late answer."""
+        for id, callback in self._callbacks.items():
+            blocked = getattr(callback, "blocked", None)
+            if blocked is not None:
+                self._callbacks[id] = _too_late  # the client has done no wrong when it answers
+                blocked()
+
     def abandon(self) -> None:
         """The client is gone: no answer will come."""
         while self._callbacks:
             _abandon(self._callbacks.popitem()[1])
 
 
+def block(clients: Iterable[Asked | None]) -> None:
+    """Nothing is read from these any more: an answer may lie behind events that wait for the one who asked."""
+    for asked in clients:
+        if asked is not None:
+            asked.block()
+
+
 def _abandon(callback: Callback) -> None:
     abandoned = getattr(callback, "abandoned", None)
     if abandoned is not None:
         abandoned()
+
+
+def _too_late(*_: Any) -> None:
+    """The callback of an answer that nobody waits for any more."""
 
 
 async def _finish(result: Awaitable[Any]) -> None:

@@ -8,9 +8,23 @@ from typing import Any
 
 from socketio.exceptions import TimeoutError as StockTimeout
 
+from realtime.errors import LimitError
+
 
 class ClientGone(StockTimeout):  # type: ignore[misc]
     """The client left before it answered; python-socketio's TimeoutError, only at once."""
+
+
+class InboxFull(LimitError, StockTimeout):  # type: ignore[misc]
+    """So many events of the client wait for handlers that nothing is read from it: its answer cannot arrive.
+
+    python-socketio's TimeoutError, only at once; a handler that lets it out answers with the code ``inbox_full``.
+    """
+
+    code = "inbox_full"
+
+    def __init__(self) -> None:
+        super().__init__("Too many events of this client wait: its answer is not read")
 
 
 class Answer:
@@ -19,19 +33,29 @@ class Answer:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
+        self._clients = 1
+        self._failed = 0
+
+    def of(self, clients: int) -> None:
+        """So many were asked (one, unless this is said): it fails when none of them is left to answer."""
+        self._clients = max(1, clients)
 
     def __call__(self, *args: Any) -> None:
         """The client answered this."""
         self._say(args, None)
 
     def abandoned(self) -> None:
-        """The client is gone."""
+        """A client is gone."""
         self._say((), ClientGone())
+
+    def blocked(self) -> None:
+        """A client's answer is not read for now."""
+        self._say((), InboxFull())
 
     async def wait(self, timeout: float | None) -> Any:
         """As python-socketio answers: nothing is None, one argument is itself, several are a tuple.
 
-        Raises ClientGone or, after ``timeout`` seconds, python-socketio's TimeoutError.
+        Raises ClientGone or InboxFull or, after ``timeout`` seconds, python-socketio's TimeoutError.
         """
         try:
             args = await asyncio.wait_for(self._future, timeout)
@@ -48,6 +72,8 @@ class Answer:
             return
         if error is None:
             self._future.set_result(args)
-        else:
+            return
+        self._failed += 1
+        if self._failed >= self._clients:
             self._future.set_exception(error)
             self._future.exception()  # looked at: perhaps nobody waits any more

@@ -162,7 +162,8 @@ class Socket:
     async def call(self, event: Any, data: Any = None, *, timeout: float = 60) -> Any:
         """Emit and wait for the client's acknowledgement, at most ``timeout`` seconds.
 
-        Raises ClientGone at once when the client leaves before, python-socketio's TimeoutError in the end.
+        Raises ClientGone at once when the client leaves before, InboxFull at once when its answer is not read because
+        its events wait for handlers (perhaps for the one that calls), python-socketio's TimeoutError in the end.
         """
         name, args = name_and_args(event, data)
         return await self._house.ask(self.namespace, name, args, self.sid, timeout)

@@ -149,11 +149,17 @@ class Hub:
     def ask(self, members: Sequence[Member], event: str, args: Sequence[Any], callback: Callable[..., Any]) -> int:
         """The same with an acknowledgement wanted: each recipient has an id of its own, and is encoded for alone.
 
-        A client whose dialect has no acknowledgements is told the event all the same.
+        A client whose dialect has no acknowledgements is told the event all the same. Where nothing is read from a
+        client, a ``callback`` that minds (its method ``blocked``) is told at once, and the client nothing.
         """
         asked = 0
+        blocked: Callable[[], None] | None = getattr(callback, "blocked", None)
         for member in members:
             session: Session = member.session
+            if blocked is not None and session.inbox.full:
+                blocked()
+                asked += 1
+                continue
             id = member.expect(callback)
             encoded = session.dialect.event(member.namespace, event, args, id)
             if encoded is not None:

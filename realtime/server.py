@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 from realtime import guests
 from realtime.application import Application
 from realtime.calls import Answer, ClientGone
-from realtime.codecs import Dialect, RawJson, SocketIOMsgPack, SocketIOText
+from realtime.codecs import Dialect, RawJson
 from realtime.connection import Connection
 from realtime.context import Socket, dismiss, on_loop_of
 from realtime.engine import Engine
@@ -29,11 +29,11 @@ from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace
 from realtime.origins import OriginPolicy
 from realtime.outbox import Bounds
-from realtime.packets import Decoder, MsgPackDecoder, PacketLimits
 from realtime.peer import Peer
 from realtime.plug import find
 from realtime.rooms import Target
 from realtime.roster import adopt, is_alone
+from realtime.serializers import codec
 from realtime.session import Core, Member, State
 from realtime.settings import Settings
 
@@ -78,7 +78,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         )
         if json is not None:
             self.manager.json = json
-        self._dialect, self._new_decoder = _codec(serializer, json, self.settings, self.eio.max_http_buffer_size)
+        self._dialect, self._new_decoder = codec(serializer, json, self.settings, self.eio.max_http_buffer_size)
         self.raw_dialect: Dialect = RawJson()
         self.application = Application(self)
         self.core = Core(
@@ -169,7 +169,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         timeout: float | None = 60,
         ignore_queue: bool = False,
     ) -> Any:
-        """As ``AsyncServer.call``; a client that leaves meanwhile raises ``ClientGone`` (a TimeoutError) at once."""
+        """As ``AsyncServer.call``; what cannot be answered any more raises at once, and is a TimeoutError too:
+        ``ClientGone`` for a client that leaves, ``InboxFull`` for one that is not read from because its events wait for
+        handlers. A room fails when none of its clients is left to answer. A client of another instance: the time-out.
+        """
         target = to or sid
         if target is None:
             raise ValueError("Cannot use call() to broadcast.")
@@ -188,6 +191,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         asked = await self.emit(event, data, to=sid, namespace=namespace, callback=answer, ignore_queue=ignore_queue)
         if not asked and is_alone(self.manager):
             raise ClientGone
+        answer.of(asked)
         return await answer.wait(timeout)
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
@@ -382,19 +386,3 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         if member is None:
             raise KeyError(f"no client {sid!r} in {namespace or ROOT} on this instance")
         return member
-
-
-def _codec(
-    serializer: str, json: Any, settings: Settings, message_limit: int
-) -> tuple[Dialect, Callable[[], Decoder | MsgPackDecoder]]:
-    limits = PacketLimits(
-        settings.attachment_limit,
-        settings.json_depth_limit,
-        message_bytes=message_limit,
-        values=settings.json_element_limit,
-    )
-    if serializer == "msgpack":
-        return SocketIOMsgPack(), lambda: MsgPackDecoder(limits)
-    if json is not None:
-        return SocketIOText(json.dumps), lambda: Decoder(limits, json.loads)
-    return SocketIOText(), lambda: Decoder(limits)

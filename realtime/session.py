@@ -15,7 +15,7 @@ from enum import Enum, auto
 from threading import get_ident
 from typing import Any, Protocol
 
-from realtime.asked import Asked, Callback
+from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
 from realtime.errors import CloseCode
@@ -342,6 +342,7 @@ class Session:
     def stop_reading(self) -> None:
         if self.wire is not None:
             self.wire.pause()
+        block(member.asked for member in self.members.values())
 
     def read_on(self) -> None:
         if self.wire is not None:

@@ -156,6 +156,43 @@ async def test_a_full_inbox_slows_its_client_and_nobody_else(server: ServerProce
         await still_there(client)
 
 
+async def test_a_handler_does_not_wait_for_an_answer_behind_the_full_inbox_of_its_client(
+    server: ServerProcess, wire: Wire
+) -> None:
+    """The answer would be read only when the handler that waits for it is done."""
+    async with ground(server, "typed echo") as field, wire.client(server, "/strict/") as client:
+        await enter(client, "/typed")
+        await client.send('42/typed,1["ask"]')
+        assert await client.receive() == '42/typed,1["question"]'
+        await client.send(*(f'42/typed,{number}["echo",{number}]' for number in range(2, 20)), '43/typed,1["late"]')
+        answer = str(await client.receive())
+        assert answer.startswith('43/typed,1[{"error":{"code":"inbox_full"')
+        assert [await client.receive() for _ in range(18)] == [
+            f"43/typed,{number}[{number}]" for number in range(2, 20)
+        ]
+        await client.send('42/typed,20["echo",20]')
+        assert await client.receive() == "43/typed,20[20]"
+        assert not await field.counted("drops", "stray_ack")
+
+
+async def test_a_client_that_is_not_read_from_cannot_be_asked(server: ServerProcess, wire: Wire) -> None:
+    async with ground(server, "wait", "message") as field, wire.client(server) as client:
+        await tell(field, "shut")
+        sid = await enter(client)
+        sending = asyncio.ensure_future(client.send(*(f'42{number}["wait"]' for number in range(100))))
+        await field.until(lambda state: state["called"].get("wait", 0) - field.start("wait") == 17)
+        await field.bystander.send(f'421["ask-other","{sid}"]')
+        assert str(await field.bystander.receive()).startswith('431[{"error":{"code":"inbox_full"')
+        await tell(field, "open")
+        heard: set[str] = set()
+        while len(heard) < 100:
+            frame = str(await client.receive())
+            heard |= set() if "question" in frame else {frame}  # sent, if the inbox was not quite full yet
+        assert heard == {f'43{number}["waited"]' for number in range(100)}
+        await within(sending)
+        await still_there(client)
+
+
 async def test_a_client_may_leave_with_a_full_inbox(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "wait", "message") as field:
         await tell(field, "shut")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.asked import CALLBACK_LIMIT, Asked
+from realtime.asked import CALLBACK_LIMIT, Asked, block
 
 
 class Waiter:
@@ -18,12 +18,16 @@ class Waiter:
     def __init__(self) -> None:
         self.answers: list[tuple[Any, ...]] = []
         self.given_up = 0
+        self.not_read = 0
 
     def __call__(self, *args: Any) -> None:
         self.answers.append(args)
 
     def abandoned(self) -> None:
         self.given_up += 1
+
+    def blocked(self) -> None:
+        self.not_read += 1
 
 
 def nothing_dropped(reason: str) -> None:
@@ -118,6 +122,29 @@ def test_the_end_is_told_to_everybody_who_waits_and_can_hear_it() -> None:
     assert [waiter.given_up for waiter in waiters] == [0, 1, 1]
     assert len(asked) == 0
     assert not asked.answer(2, ["late"], nothing_started)
+
+
+def test_who_minds_that_nothing_is_read_is_told_once_and_a_late_answer_is_no_fault() -> None:
+    asked, waiter, patient = Asked(nothing_dropped), Waiter(), list[Any]()
+    first, second = asked.expect(waiter), asked.expect(patient.append)
+    block([None, asked])
+    block([asked])
+    third = asked.expect(waiter)
+    assert waiter.not_read == 1
+    for id in (first, second, third):
+        assert asked.answer(id, [id], nothing_started)
+        assert not asked.answer(id, [id], nothing_started)
+    assert (patient, waiter.answers) == ([second], [(third,)])
+    asked.abandon()
+    assert waiter.given_up == 0
+
+
+def test_who_was_told_already_is_not_told_again_when_the_client_goes() -> None:
+    asked, waiter = Asked(nothing_dropped), Waiter()
+    asked.expect(waiter)
+    asked.block()
+    asked.abandon()
+    assert (waiter.not_read, waiter.given_up) == (1, 0)
 
 
 def test_over_the_limit_the_oldest_is_given_up_and_counted() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from socketio.exceptions import TimeoutError as StockTimeout
 
-from realtime.calls import Answer, ClientGone
+from realtime.calls import Answer, ClientGone, InboxFull
+from realtime.errors import LimitError, wire_error
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,40 @@ async def test_a_client_that_is_gone_ends_the_wait_at_once_and_is_a_timeout_too(
     with pytest.raises(ClientGone) as caught:
         await answer.wait(5)
     assert isinstance(caught.value, StockTimeout)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_not_read_ends_the_wait_at_once_and_may_be_told_to_a_client() -> None:
+    answer = Answer()
+    answer.blocked()
+    with pytest.raises(InboxFull) as caught:
+        await answer.wait(5)
+    assert isinstance(caught.value, StockTimeout)
+    assert isinstance(caught.value, LimitError)
+    message = "Too many events of this client wait: its answer is not read"
+    assert wire_error(caught.value, "incident") == {"code": "inbox_full", "message": message}
+
+
+@pytest.mark.parametrize("ends", [("abandoned", "blocked"), ("blocked", "abandoned")])
+@pytest.mark.asyncio
+async def test_a_room_fails_when_nobody_is_left_to_answer(ends: tuple[str, str]) -> None:
+    answer, other = Answer(), Answer()
+    for each in (answer, other):
+        each.of(2)
+        getattr(each, ends[0])()
+    other("the second client")
+    assert await other.wait(5) == "the second client"
+    getattr(answer, ends[1])()
+    with pytest.raises(InboxFull if ends[1] == "blocked" else ClientGone):
+        await answer.wait(5)
+
+
+@pytest.mark.asyncio
+async def test_asked_of_nobody_here_it_waits_for_those_elsewhere() -> None:
+    answer = Answer()
+    answer.of(0)
+    answer("from afar")
+    assert await answer.wait(5) == "from afar"
 
 
 @pytest.mark.asyncio

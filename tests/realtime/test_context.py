@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from socketio.exceptions import TimeoutError as StockTimeout
 
-from realtime import AccessError, ClientGone, Identity, Namespace, PayloadError, Server, Socket
+from realtime import AccessError, ClientGone, Identity, InboxFull, Namespace, PayloadError, Server, Socket
 from realtime.context import check_room
 from realtime.names import Reason
 from realtime.testing import MemoryClient, MemoryWire, Refused
@@ -116,6 +116,96 @@ async def test_call_ends_with_the_client_or_with_its_time() -> None:
         await within(call)
     with pytest.raises(ClientGone):
         await within(socket.call("question", timeout=60))
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_waits_behind_the_full_inbox_of_its_own_client_fails_at_once() -> None:
+    work = Work(inbox_limit_events=4)
+
+    @work.namespace.event
+    async def begin(socket: Socket) -> Any:
+        return await socket.call("question", timeout=60)
+
+    @work.namespace.event
+    async def quick(n: int) -> int:
+        return n
+
+    client, _ = await work.client()
+    client.emit("/work", "begin", id=1)
+    await client.event("/work", "question")
+    for number in range(4):
+        client.emit("/work", "quick", number, id=10 + number)
+    _, (answer,) = await client._until("/work", "31")
+    assert answer["error"]["code"] == "inbox_full"
+    _, data = await client._until("/work", "313")
+    assert data == [3], "and all the others are served"
+    client.send("3", "/work", 1, '["late"]')
+    client.emit("/work", "quick", 5, id=5)
+    _, data = await client._until("/work", "35")
+    assert data == [5]
+    assert work.server.metrics.drops.value("stray_ack") == 0
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_not_read_from_is_not_asked_at_all() -> None:
+    work = Work(inbox_limit_events=4)
+    gate = asyncio.Event()
+
+    @work.namespace.event
+    async def wait() -> None:
+        await gate.wait()
+
+    client, socket = await work.client()
+    answers: list[Any] = []
+    waiting = asyncio.ensure_future(socket.call("question", "first", timeout=60))
+    assert await client.event("/work", "question") == "first"
+    for _ in range(5):
+        client.emit("/work", "wait")
+    with pytest.raises(InboxFull):
+        await within(waiting)
+    with pytest.raises(InboxFull):
+        await within(socket.call("question", "second", timeout=60))
+    await work.server.emit("question", "third", to=socket.sid, namespace="/work", callback=answers.append)
+    assert await client.event("/work", "question") == "third", "who gave a callback waits, and the second was not sent"
+    gate.set()
+    await within(work.server.application.rest(SECONDS))
+    client.send("3", "/work", 2, '["yes"]')
+    assert answers == ["yes"]
+    again = asyncio.ensure_future(socket.call("question", "fourth", timeout=60))
+    assert await client.event("/work", "question") == "fourth"
+    client.send("3", "/work", 3, '["served"]')
+    assert await within(again) == "served"
+
+
+@pytest.mark.asyncio
+async def test_a_call_to_a_room_fails_when_none_of_its_clients_is_left_to_answer() -> None:
+    work = Work(inbox_limit_events=4)
+    gate = asyncio.Event()
+
+    @work.namespace.event
+    async def wait() -> None:
+        await gate.wait()
+
+    clients = [await work.client() for _ in range(3)]
+    for _, socket in clients:
+        socket.enter("room")
+    calls = [
+        asyncio.ensure_future(work.server.call("question", to="room", namespace="/work", timeout=60)) for _ in range(2)
+    ]
+    for client, _ in clients:
+        await client.event("/work", "question")
+        await client.event("/work", "question")
+    clients[0][0].wire.cut()
+    for _ in range(5):
+        clients[1][0].emit("/work", "wait")
+    clients[2][0].send("3", "/work", 1, '["here I am"]')
+    assert await within(calls[0]) == "here I am"
+    clients[2][0].wire.cut()
+    with pytest.raises(ClientGone):
+        await within(calls[1])
+    with pytest.raises(InboxFull):
+        await within(work.server.call("question", to="room", namespace="/work", timeout=60))
+    gate.set()
 
 
 @pytest.mark.asyncio

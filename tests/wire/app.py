@@ -119,6 +119,12 @@ async def ask(sid: str, question: Any) -> Any:
     return await sio.call("question", question, to=sid, timeout=5)
 
 
+@sio.on("ask-other")
+async def ask_other(sid: str, other: str) -> Any:
+    """Ask somebody else, with more patience than any test has."""
+    return await sio.call("question", 1, to=other, timeout=60)
+
+
 @sio.on("leave-me")
 async def leave_me(sid: str) -> None:
     """Disconnected by the server."""
@@ -199,6 +205,11 @@ class Typed(Namespace):
     @event
     async def size(self, data: bytes) -> int:
         return len(data)
+
+    @event
+    async def ask(self, socket: Socket) -> Any:
+        """Ask the client back, with more patience than any test has."""
+        return await socket.call("question", timeout=60)
 
     @event
     async def secret(self) -> None:

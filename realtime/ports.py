@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
 from realtime.codecs import Encoded
+from realtime.positions import Channel, Draft, Entry, Position
+from realtime.recovery import Record
 
 
 class Wire(Protocol):
@@ -183,6 +186,158 @@ class Bus(Protocol):
 
     async def ping(self) -> None:
         """Raises OutsideError when the bus does not answer within a second."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Part of a log: ``entries`` in order, and nothing is missing up to ``upto``; ``more`` tells that it goes on."""
+
+    entries: Sequence[Entry]
+    upto: Position
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A volatile emission of another node: not kept, so it has no position of its own."""
+
+    draft: Draft
+    newest: Position | None = None
+    """The newest position of its namespace that the sender knew."""
+
+
+class NoticeKind(StrEnum):
+    """What happened to the way on which messages come."""
+
+    BROKEN = "broken"
+    """They may be missing from here on."""
+    BACK = "back"
+    """They come again. What was missed is in the log: read it from the last position before going on."""
+    BEHIND = "behind"
+    """A watched channel is further than what came in (a lost last message): read as after BACK."""
+    EPOCH = "epoch"
+    """The log was lost or went back: another one has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Not a message. It concerns one namespace, or all (None)."""
+
+    kind: NoticeKind
+    namespace: str | None = None
+
+
+Followed = Entry | Told | Notice
+
+
+class Journal(Protocol):
+    """Assigns positions, keeps entries for a time, and brings those of watched channels to every node.
+
+    One order for everybody: entries of a namespace come in by ``follow`` in the order of their positions, this node's
+    own among them (only so have all nodes one order), except after ``BROKEN``. Bounded by number, age and bytes; what
+    is over the bounds is gone.
+    """
+
+    async def append(self, draft: Draft) -> Entry:
+        """Keep it and tell every node that watches one of its channels. The same id twice is one entry, the first.
+
+        Raises OutsideError when that is not known to have happened: ask again with the same draft.
+        """
+
+    async def tell(self, draft: Draft) -> None:
+        """A volatile emission for the other nodes: published, not kept. Raises OutsideError."""
+
+    async def since(self, namespace: str, position: Position, *, limit: int = 1_000) -> Stretch | None:
+        """Entries of all channels after this position. None: it does not reach back so far, or is another log.
+
+        Raises OutsideError.
+        """
+
+    async def newest(self, namespace: str) -> Position:
+        """The end of the log; offset 0 where nothing was ever appended. Raises OutsideError."""
+
+    async def watch(self, namespace: str, channel: Channel) -> Position:
+        """What is for this channel comes in from now on; answers a position after which nothing of it is missed.
+
+        Repeats change nothing. Raises OutsideError; it is watched all the same once the journal is back.
+        """
+
+    async def unwatch(self, namespace: str, channel: Channel) -> None:
+        """Nothing of this channel comes in any more. Never raises."""
+
+    async def heads(self, namespace: str, channels: Sequence[Channel]) -> Mapping[Channel, int]:
+        """The newest offset of each channel (0: none known): how a lost last message is found. Raises OutsideError."""
+
+    def follow(self) -> AsyncIterator[Followed]:
+        """What comes in. Survives breaks, which it tells; ``close`` ends it. One follower."""
+
+    async def ping(self) -> None:
+        """Raises OutsideError when the journal does not answer within a second."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Another node has this session now: whatever is still connected under it here is to be closed (4504)."""
+
+    pid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Nobody came back in time; the session is no more."""
+
+    record: Record
+
+
+class Sessions(Protocol):
+    """Who may come back. Records are kept *while* their clients are connected too, so that the sudden death of a node
+    is covered; each for so many seconds after it was last kept. Bounded: the oldest go first, and are counted."""
+
+    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+        """In the place of what was kept under the same pids. A record that another node has claimed meanwhile, or that
+        was forgotten, is left alone; answers the pids of those. Raises OutsideError."""
+
+    async def claim(self, pid: str, node: str) -> Record | None:
+        """Take it: of two claims at once one gets the record, and whoever had it before is told (``notices``). None for
+        a pid that is unknown, expired or forgotten. Raises OutsideError."""
+
+    async def forget(self, pids: Sequence[str]) -> None:
+        """An explicit leave ends a session. Raises OutsideError."""
+
+    async def enter(self, namespace: str, sid: str, room: str, after: int) -> bool:
+        """A client that is away is put into a room; it hears of entries after this offset. False: no such client."""
+
+    async def leave(self, namespace: str, sid: str | None, room: str, until: int) -> int:
+        """A client that is away, or each (None), leaves a room; answers how many did."""
+
+    async def forget_room(self, namespace: str, room: str) -> int:
+        """The sessions of all that are away and in this room (or whose sid it is) end; answers how many did."""
+
+    def notices(self) -> AsyncIterator[Claimed | Expired]:
+        """What happened to sessions that this node kept. ``close`` ends it. One listener."""
+
+    async def close(self) -> None: ...
+
+
+class Answers(Protocol):
+    """Answers of requests that may come twice (``Idempotency-Key``, ``client_id``), kept for a window."""
+
+    async def begin(self, key: str, body: bytes, seconds: float) -> bytes | None:
+        """None: nobody has asked this before, and whoever asks now waits for your ``finish`` or ``abandon``. Otherwise
+        the answer that was given. ``body`` is a digest: a key with another raises Refusal ``idempotency_conflict``.
+
+        Raises OutsideError, also when the one before neither finished nor abandoned in time.
+        """
+
+    async def finish(self, key: str, answer: bytes) -> None:
+        """The answer that everybody gets who asks with this key until its time is over. Raises OutsideError."""
+
+    async def abandon(self, key: str) -> None:
+        """As if it had never been asked. Never raises."""
 
     async def close(self) -> None: ...
 

@@ -1,0 +1,101 @@
+"""Pure: no I/O, no clock, no task. What is known about a client that may come back, and whether it may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from realtime.positions import Entry, Position
+
+
+class Stay(NamedTuple):
+    """A client in a room: it hears of the room's entries with ``after < offset <= until``."""
+
+    room: str
+    after: int
+    until: int | None = None
+    """None: it is in it still."""
+    asked: bool = False
+    """Entered by a name that the client chose: the rule is asked again when it comes back."""
+
+
+class Record(NamedTuple):
+    """One client in one namespace, as it was when it was last known to be complete."""
+
+    pid: str
+    """Its secret; whoever shows it is this client."""
+    sid: str
+    namespace: str
+    node: str
+    """Where it was connected last."""
+    user: str
+    """Who it was: the same must come back. Opaque."""
+    data: bytes
+    """JSON of the dictionary that the application fills."""
+    stays: tuple[Stay, ...]
+    """Rooms it is in, and those it left after ``base``."""
+    base: Position
+    """Nothing before this is known of it: where it connected, or from where on its stays are."""
+    sent: Position
+    """The newest entry that was for it (or a later place). Who has seen this has seen all up to ``position``."""
+    position: Position
+    """Everything for it up to here was handed to its connection."""
+    incomplete: str | None = None
+    """Why it cannot be proved complete."""
+
+
+class Replay(NamedTuple):
+    """It may go on: these entries are what it missed, in order."""
+
+    entries: Sequence[Entry]
+    position: Position
+    """Complete up to here when they have been sent."""
+
+
+class Refused(NamedTuple):
+    """It starts clean. ``reason`` is one of ``unknown``, ``incomplete``, ``epoch``, ``rooms`` and ``gone``."""
+
+    reason: str
+
+
+Since = Callable[[Position], Sequence[Entry] | None]
+"""All entries after a position; None when the log does not reach back so far, or is another."""
+
+
+def resume(record: Record, offered: Position | None, since: Since) -> Replay | Refused:
+    """What a client missed that comes back with the position it was given last (None: it was never given one)."""
+    if record.incomplete is not None:
+        return Refused("incomplete")
+    start = starting_point(record, offered)
+    if isinstance(start, Refused):
+        return start
+    entries = since(start)
+    if entries is None:
+        return Refused("gone")
+    missed = [entry for entry in entries if concerns(record, entry)]
+    end = Position(start.epoch, max(start.offset, entries[-1].offset if entries else 0))
+    return Replay(missed, end)
+
+
+def starting_point(record: Record, offered: Position | None) -> Position | Refused:
+    """From where on the log has to be read for this client."""
+    shown = record.base if offered is None else offered
+    if shown.epoch != record.position.epoch:
+        return Refused("epoch")
+    if shown.offset >= record.sent.offset:
+        # It has seen the newest that was for it, so nothing up to where it was complete is missing, however long ago.
+        return max(shown, record.position)
+    return Refused("rooms") if shown.offset < record.base.offset else shown
+
+
+def concerns(record: Record, entry: Entry) -> bool:
+    """Is this entry for the client?"""
+    draft, offset = entry.draft, entry.offset
+    if record.sid in draft.skip:
+        return False
+    if draft.rooms is None or record.sid in draft.rooms:
+        return True
+    return any(
+        stay.room in draft.rooms and stay.after < offset and (stay.until is None or offset <= stay.until)
+        for stay in record.stays
+    )

@@ -8,6 +8,7 @@ from realtime.calls import ClientGone, InboxFull
 from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
 from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
 from realtime.context import Socket
+from realtime.drops import Dropped
 from realtime.errors import (
     AccessError,
     CloseCode,
@@ -39,6 +40,7 @@ __all__ = [
     "ClientGone",
     "CloseCode",
     "Dialect",
+    "Dropped",
     "Encoded",
     "Fail",
     "History",

@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from realtime.docs import add_docs
+from realtime.drops import Dropped
 from realtime.errors import CloseCode, OutsideError, UsageError
 from realtime.lag import watch_lag
 from realtime.metrics import Metrics
@@ -51,6 +52,7 @@ class Realtime:
     """A realtime server on a FastAPI app.
 
     ``uvicorn main:app``, ``fastapi run``, ``TestClient`` and ``app.dependency_overrides`` keep working.
+    ``on_drop`` is told what was dropped for a client (see ``Server``).
     Raises UsageError for settings that are unsafe in production, naming each.
     """
 
@@ -64,6 +66,7 @@ class Realtime:
         metrics: bool = False,
         health: bool = False,
         docs: bool = False,
+        on_drop: Callable[[Dropped], object] | None = None,
     ) -> None:
         if any(isinstance(route, SocketIORoute) and route.path == "/" + path.strip("/") for route in app.router.routes):
             raise UsageError(f"this app has a realtime server under {path} already: one Realtime(app) is enough")
@@ -72,7 +75,9 @@ class Realtime:
         problems = self.settings.problems()
         if problems:
             raise UsageError("these settings are not safe in production: " + "; ".join(problems))
-        self.server = server or _build_server(self.settings)
+        if server is not None and on_drop is not None:
+            raise UsageError("give on_drop to the server that you hand over")
+        self.server = server or _build_server(self.settings, on_drop)
         self.server.overrides = app.dependency_overrides
         self.metrics: Metrics = self.server.metrics
         self.started = False
@@ -278,11 +283,11 @@ def _path_below(scope: Scope) -> str:
     return str(path.removeprefix(root)) if root and path.startswith(root + "/") else str(path)
 
 
-def _build_server(settings: Settings) -> Server:
+def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | None) -> Server:
     metrics = Metrics()
     if settings.redis_url is None:
-        return Server(settings=settings, metrics=metrics)
+        return Server(settings=settings, metrics=metrics, on_drop=on_drop)
     scheme = settings.redis_url.partition(":")[0]
     bus = find(scheme)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
-    return Server(manager, settings=settings, metrics=metrics)
+    return Server(manager, settings=settings, metrics=metrics, on_drop=on_drop)

@@ -161,7 +161,7 @@ class Connection(Session):
         if member is None and not self._was_dismissed(packet.namespace):
             raise ProtocolError("acknowledgement for a namespace that is not connected", code="ack_before_connect")
         self._strays += 1
-        self.core.metrics.drops.add("stray_ack")
+        self.dropped("stray_ack")
         if self._strays > STRAY_ACKS:
             raise ProtocolError("too many acknowledgements that nobody asked for", code="ack_flood")
 
@@ -204,21 +204,21 @@ class Connection(Session):
     def _not_connected(self, packet: Packet) -> None:
         if not self._was_dismissed(packet.namespace):
             raise ProtocolError("event for a namespace that is not connected", code="event_before_connect")
-        self.core.metrics.drops.add("after_disconnect")
+        self.dropped("after_disconnect")
 
     def _was_dismissed(self, namespace: str) -> bool:
         return bool(self._dismissed) and namespace in self._dismissed  # type: ignore[operator]
 
     def _too_fast(self, namespace: str, id: int | None, wait: float) -> None:
         self._refused += 1
-        self.core.metrics.drops.add("rate_limited")
+        self.dropped("rate_limited")
         if self._refused > PATIENCE_EVENTS:
             self.close(CloseCode.TOO_FAST, "too many events", Reason.LIMIT)
             return
         self._fail(namespace, id, LimitError("Too many events", retry_after=wait))
 
     def _unreadable(self, error: UnreadablePayload) -> None:
-        self.core.metrics.drops.add("unreadable_payload")
+        self.dropped("unreadable_payload")
         if error.namespace not in self.members:
             return
         limited = self.core.application.limited(error.namespace)
@@ -301,7 +301,7 @@ class Connection(Session):
         if self._idle is None:
             self._idle = Gcra(IDLE_PER_SECOND, 10 * IDLE_PER_SECOND)
         if self._idle.hit(self.loop.time()) is not None:
-            self.core.metrics.drops.add("idle_packets")
+            self.dropped("idle_packets")
             self.close(CloseCode.TOO_FAST, "too many packets that say nothing", Reason.LIMIT)
 
     def tick(self, now: float) -> None:

@@ -92,3 +92,7 @@ class Reason(StrEnum):
     DRAINING = "draining"
     REPLACED = "replaced"
     EXPIRED = "token expired"
+
+
+UNHEARD: Final = frozenset({Reason.SERVER, Reason.EXPIRED, Reason.REPLACED})
+"""Ends by our decision, after which nothing that the client had sent is handled any more."""

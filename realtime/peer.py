@@ -142,7 +142,7 @@ class Peer:
         if wait is None:
             return True
         self._refused += 1
-        self._session.core.metrics.drops.add("rate_limited")
+        self._session.dropped("rate_limited")
         if self._refused > PATIENCE_MESSAGES:
             self.close(CloseCode.TOO_FAST, "too many messages")
         else:

@@ -20,6 +20,7 @@ from realtime.calls import Answer, ClientGone
 from realtime.codecs import Dialect, RawJson
 from realtime.connection import Connection
 from realtime.context import Socket, dismiss, on_loop_of
+from realtime.drops import Dropped, Drops
 from realtime.engine import Engine
 from realtime.environ import make_environ
 from realtime.errors import AccessError, UsageError
@@ -42,7 +43,8 @@ logger = logging.getLogger("realtime")
 
 class Server(socketio.AsyncServer):  # type: ignore[misc]
     """Every documented method of ``socketio.AsyncServer`` with its signature and meaning, plus typed namespaces,
-    raw clients and bounds. ``to=None`` is everyone; ``to=[]`` and ``to=""`` are nobody."""
+    raw clients and bounds. ``to=None`` is everyone; ``to=[]`` and ``to=""`` are nobody. ``on_drop`` is told what was
+    dropped for a client: a plain function, called at most ten times a second for each, that must not block."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         *,
         settings: Settings | None = None,
         metrics: Metrics | None = None,
+        on_drop: Callable[[Dropped], object] | None = None,
         **engine_options: Any,
     ) -> None:
         if serializer not in ("default", "msgpack"):
@@ -84,6 +87,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self.core = Core(
             settings=self.settings,
             metrics=self.metrics,
+            drops=Drops(self.metrics.drops, on_drop),
             hub=self.hub,
             application=self.application,
             bounds=Bounds(self.settings.backlog_limit_messages, self.settings.backlog_limit_bytes),

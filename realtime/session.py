@@ -18,18 +18,16 @@ from typing import Any, Protocol
 from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
+from realtime.drops import Drops
 from realtime.errors import CloseCode
 from realtime.inbox import Inbox, Job
 from realtime.loops import PerLoop
 from realtime.metrics import Metrics
-from realtime.names import Reason
+from realtime.names import UNHEARD, Reason
 from realtime.outbox import Bounds, Held, Outbox
 from realtime.ports import Wire
 from realtime.settings import Settings
 from realtime.workers import Workers
-
-UNHEARD = frozenset({Reason.SERVER, Reason.EXPIRED, Reason.REPLACED})
-"""Ends by our decision, after which nothing that the client had sent is handled any more."""
 
 
 class State(Enum):
@@ -80,7 +78,7 @@ class Member:
     def expect(self, callback: Callback) -> int:
         """The id under which the client's acknowledgement will be handed to ``callback``."""
         if self.asked is None:
-            self.asked = Asked(self.session.core.metrics.drops.add)
+            self.asked = Asked(self.session.dropped)
         return self.asked.expect(callback)
 
 
@@ -115,9 +113,7 @@ class Index(Protocol):
     """What sessions ask of the hub."""
 
     def attach(self, member: Member) -> None: ...
-
     def detach(self, member: Member) -> None: ...
-
     def forget(self, member: Member) -> None: ...
 
 
@@ -127,6 +123,7 @@ class Core:
 
     settings: Settings
     metrics: Metrics
+    drops: Drops
     hub: Index
     application: Application
     bounds: Bounds
@@ -149,10 +146,9 @@ class Session:
         self.environ: dict[str, Any] | None = None
         self.loop = asyncio.get_running_loop()
         self.thread = get_ident()
-        """The thread of its loop. Comparing threads costs nothing; asking for the running loop asks the kernel for the
-        process id each time (CPython up to 3.11)."""
+        """Of its loop. To compare threads is free; to ask for the running loop asks the kernel (CPython up to 3.11)."""
         self._workers = core.workers(self.loop)
-        self.outbox = Outbox(core.bounds, core.metrics.drops.add)
+        self.outbox = Outbox(core.bounds, self.dropped)
         self.inbox: Inbox[Member] = Inbox(self, core.settings.inbox_limit_events)
         self.wire: Wire | None = None
         self.members: dict[str, Member] = {}
@@ -178,14 +174,18 @@ class Session:
             member.push(encoded)  # it was let in, or is gone, while this was on its way here
         else:
             if member.held is None:
-                member.held = Held(self.core.bounds, self.core.metrics.drops.add)
+                member.held = Held(self.core.bounds, self.dropped)
             member.held.keep(encoded)
+
+    def dropped(self, reason: str) -> None:
+        """Something from or for this client was dropped. From any thread."""
+        self.core.drops.add(self, reason)
 
     def _elsewhere(self, call: Callable[..., object], *args: Any) -> None:
         try:
             self.loop.call_soon_threadsafe(call, *args)
         except RuntimeError:  # its loop is closed: the client is gone and nobody told us
-            self.core.metrics.drops.add("loop_closed")
+            self.dropped("loop_closed")
 
     # --- Link: what the wire tells us
 
@@ -353,7 +353,7 @@ class Session:
         application = self.core.application
         if kind == "event":
             if not member.heard:
-                self.core.metrics.drops.add("after_disconnect")
+                self.dropped("after_disconnect")
             elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
                 member.running += 1
                 self.start(self._beside(member, first, second), at_once=True)

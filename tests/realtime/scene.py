@@ -9,6 +9,7 @@ from typing import Any
 
 from realtime.codecs import SocketIOText
 from realtime.connection import Connection
+from realtime.drops import Dropped, Drops
 from realtime.metrics import Metrics
 from realtime.outbox import Bounds
 from realtime.packets import Decoder, PacketLimits
@@ -108,10 +109,12 @@ class Scene:
 
     def __init__(self, bounds: Bounds = Bounds(), **settings: Any) -> None:  # noqa: B008
         self.steps, self.register, self.metrics = Steps(), Register(), Metrics()
+        self.told: list[Dropped] = []
         self._sids: Iterator[int] = count(1)
         self.core = Core(
             settings=settings_for(**settings),
             metrics=self.metrics,
+            drops=Drops(self.metrics.drops, self.told.append),
             hub=self.register,
             application=self.steps,
             bounds=bounds,

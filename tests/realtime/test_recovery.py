@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from realtime.positions import Draft, Entry, Position
 from realtime.recovery import Record, Refused, Replay, Stay, concerns, resume
+from tests.realtime.sea import Sea, Shore, Weather
 
 EPOCH = "epoch"
 
@@ -107,3 +108,143 @@ def test_a_record_that_is_older_than_what_the_client_has_seen() -> None:
 )
 def test_never_a_part(found: Record, offered: Position, reason: str) -> None:
     assert resume(found, offered, Kept(oldest=10).since) == Refused(reason)
+
+
+class Guest:
+    """A client by hand: its connection loses what was on its way when it breaks."""
+
+    def __init__(self, sea: Sea, sid: str) -> None:
+        self.sea, self.sid = sea, sid
+        self.got: list[int] = []
+        self.stays: list[Stay] = []
+        self.base = self.after = 0
+        self.shore: Shore | None = None
+        self.clean = 0
+
+    def come(self, shore: Shore, replay: Replay | None, record: Record | None = None) -> None:
+        self.shore = shore
+        for room in (None, self.sid, *(stay.room for stay in self.stays if stay.until is None)):
+            self.sea.watch(shore, room)
+        if replay is None or record is None:
+            self.base = self.after = self.sea.log.last
+            self.got, self.stays, self.start = [], [], self.base
+        else:
+            self.after = replay.position.offset
+            self.got += [each.offset for each in replay.entries]
+
+    def hear(self, found: Entry) -> None:
+        if found.offset > self.after and concerns(self.record(0), found):
+            self.got.append(found.offset)
+
+    def record(self, upto: int) -> Record:
+        sent = at(max([self.base, *self.got]), "epoch0")
+        base, position = at(self.base, "epoch0"), at(max(upto, self.after), "epoch0")
+        return Record("pid", self.sid, "/", "n", "", b"{}", tuple(self.stays), base, sent, position)
+
+    def enter(self, room: str) -> None:
+        if self.shore is not None and all(stay.room != room or stay.until is not None for stay in self.stays):
+            self.sea.watch(self.shore, room)
+            self.stays.append(Stay(room, max(self.shore.merge.joins_after(room), self.after)))
+
+    def leave(self, room: str) -> None:
+        if self.shore is not None:
+            upto = max(self.shore.merge.upto, self.after)
+            self.stays = [s._replace(until=upto) if s.room == room and s.until is None else s for s in self.stays]
+
+    def cut(self) -> None:
+        """The newest few events are lost on the way; some time later it is back, anywhere."""
+        if self.shore is None:
+            return
+        record, chance = self.record(self.shore.merge.upto), self.sea.random
+        self.shore = None
+        kept = len(self.got) - chance.randint(0, 3)
+        self.got = self.got[: max(0, kept)]
+        self.sea.at(self.sea.now + chance.random(), lambda: self.back(record))
+
+    def back(self, record: Record) -> None:
+        shore = self.sea.random.choice(self.sea.shores)
+        for room in (None, self.sid, *(stay.room for stay in self.stays)):
+            self.sea.watch(shore, room)
+        found = resume(record, at(self.got[-1], "epoch0") if self.got else None, self.sea.log.since)
+        if isinstance(found, Refused):
+            self.clean += 1
+            self.come(shore, None)
+        else:
+            self.come(shore, found, record)
+
+
+class Harbour(Sea):
+    """Nodes with clients."""
+
+    guests: tuple[Guest, ...] = ()
+
+    def arrive(self, shore: Shore, entry: Entry) -> None:
+        self.tell(shore, lambda: super(Harbour, self).arrive(shore, entry))
+
+    def read(self, shore: Shore, position: Position, limit: int = 7) -> None:
+        self.tell(shore, lambda: super(Harbour, self).read(shore, position, limit))
+
+    def tell(self, shore: Shore, step: Callable[[], None]) -> None:
+        before = len(shore.order)
+        step()
+        for offset in shore.order[before:]:
+            for guest in self.guests:
+                if guest.shore is shore:
+                    guest.hear(self.all[offset - 1])
+
+    def break_off(self, shore: Shore) -> None:
+        shore.broken = True
+
+    def mend(self, shore: Shore) -> None:
+        shore.broken = False
+        shore.take(shore.merge.back(self.log.newest))
+        self.look(shore)
+
+
+def voyage(seed: int, **bounds: int) -> Harbour:
+    sea = Harbour(seed, Weather(repeats=0.1, delay=0.3, in_order=True), **bounds)
+    chance = sea.random
+    sea.guests = tuple(Guest(sea, f"s{number}") for number in range(4))
+    for guest in sea.guests:
+        guest.come(chance.choice(sea.shores), None)
+        for _ in range(6):
+            change = chance.choice([guest.enter, guest.enter, guest.leave])
+            sea.at(chance.random() * 4, lambda change=change: change(chance.choice("abc")))
+        for _ in range(3):
+            sea.at(chance.random() * 4, guest.cut)
+    for number in range(1, 60):
+        rooms = None if chance.random() < 0.2 else tuple(chance.sample(["a", "b", "c", "s1"], chance.randint(1, 2)))
+        sea.at(chance.random() * 4, lambda number=number, rooms=rooms: sea.emit("n0", number, rooms))
+    for shore in sea.shores:
+        when = chance.random() * 3
+        sea.at(when, lambda shore=shore: sea.break_off(shore))
+        sea.at(when + chance.random(), lambda shore=shore: sea.mend(shore))
+    sea.run(6)
+    sea.settle()
+    return sea
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 300, 50)], ids=str)
+def test_clients_that_come_and_go_have_everything_once(seeds: range) -> None:
+    """Nodes lose their connection for a while, clients lose theirs and come back elsewhere, rooms are changed."""
+    for seed in seeds:
+        for guest in voyage(seed).guests:
+            stays = Record("", guest.sid, "/", "", "", b"", tuple(guest.stays), at(0), at(0), at(0))
+            expected = [e.offset for e in guest.sea.all if e.offset > guest.start and concerns(stays, e)]
+            assert guest.clean == 0, f"seed {seed}"
+            assert guest.got == expected, f"seed {seed}, {guest.sid}"
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 100, 50)], ids=str)
+def test_with_a_short_log_everything_or_a_clean_start(seeds: range) -> None:
+    clean = 0
+    for seed in seeds:
+        sea = voyage(seed, entries=8)
+        for guest in sea.guests:
+            clean += guest.clean
+            if any(shore.lost for shore in sea.shores):
+                continue  # a node that lost something marks its sessions; here nobody does
+            stays = Record("", guest.sid, "/", "", "", b"", tuple(guest.stays), at(0), at(0), at(0))
+            expected = [e.offset for e in sea.all if e.offset > guest.start and concerns(stays, e)]
+            assert guest.got == expected, f"seed {seed}, {guest.sid}"
+    assert clean

@@ -1,0 +1,229 @@
+"""Pure: no I/O, no clock, no task. What came in live and what was read from the log, put together: each entry once.
+
+For each watched channel it is known up to where everything was seen. An entry whose channel had another one after
+that place shows a hole: it waits, and all after it, until the missing one comes or patience ends; then the log is to
+be read from where the hole begins. Rules: entries of one channel come out once and in their order; everything comes
+out in the order of positions, unless the network lost or overtook something of one channel that another could not
+show. What cannot be had any more is said (``lost``), never passed over.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Final
+
+from realtime.positions import Channel, DraftId, Entry, Position
+
+WAITING_LIMIT: Final = 1_000
+"""Entries that wait for a missing one; more are dropped here and read from the log."""
+PATIENCE_SECONDS: Final = 0.1
+"""What a missing entry has to come by itself: two connections to one Redis differ by less."""
+IDS_LIMIT: Final = 10_000
+"""Ids of what was delivered, against repeats under a new position (after a log was lost)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Hand this to the members of these channels: those of the entry that had not seen it yet."""
+
+    entry: Entry
+    channels: tuple[Channel, ...]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What to do after something came in."""
+
+    deliver: list[Delivery] = field(default_factory=list)
+    lost: set[Channel] = field(default_factory=set)
+    """Something of these channels is gone for ever: their members are not complete any more."""
+
+
+class Merge:
+    """One namespace on one node. Times are the caller's, in seconds."""
+
+    def __init__(self, position: Position, *, limit: int = WAITING_LIMIT, patience: float = PATIENCE_SECONDS) -> None:
+        self.epoch = position.epoch
+        self.upto = position.offset
+        """The newest offset that came out, of any channel."""
+        self._limit = limit
+        self._patience = patience
+        self._seen: dict[Channel, int] = {}
+        self._waiting: dict[int, Entry] = {}
+        self._order: list[int] = []
+        self._hole: tuple[int, int, float] | None = None
+        self._read: int | None = None
+        self._read_to = 0
+        self._ids: OrderedDict[DraftId, Position] = OrderedDict()
+        self._past: OrderedDict[str, None] = OrderedDict()
+
+    # --- channels
+
+    def watch(self, channel: Channel, position: Position) -> None:
+        """Entries of this channel after the position matter from now on. Repeats change nothing."""
+        self._seen.setdefault(channel, position.offset if position.epoch == self.epoch else 0)
+
+    def unwatch(self, channel: Channel) -> None:
+        """Nobody is in it any more."""
+        self._seen.pop(channel, None)
+
+    def seen(self, channel: Channel) -> int:
+        """Everything of this channel up to here came out; 0 for one that is not watched."""
+        return self._seen.get(channel, 0)
+
+    def joins_after(self, channel: Channel) -> int:
+        """Who enters this channel now hears of what is after this offset: it has been watched from there on, and what
+        others in it heard before is not repeated."""
+        return max(self.upto, self.seen(channel))
+
+    # --- what comes in
+
+    def live(self, entry: Entry, now: float) -> Progress:
+        """An entry came by itself: perhaps repeated, late, or too early."""
+        progress = Progress()
+        if entry.position.epoch != self.epoch and not self._turn(entry.position, progress):
+            return progress
+        if not self._news(entry):
+            return progress
+        self._keep(entry)
+        return self._drain(now, progress)
+
+    def stored(self, entries: Sequence[Entry], upto: Position, now: float, *, more: bool = False) -> Progress:
+        """What ``need`` asked for was read: these, and nothing else of any channel, up to ``upto``; ``more``: the
+        log goes on behind it."""
+        start, progress = self._read, Progress()
+        if start is None or upto.epoch != self.epoch:
+            return progress
+        for entry in entries:
+            earlier = self._missing(entry)
+            if earlier is not None and earlier < start:  # a hole that begins before what we had asked for
+                self._read, self._read_to = earlier, max(self._read_to, upto.offset)
+                return progress
+            self._deliver(entry, progress)
+        for channel, seen in self._seen.items():
+            if start <= seen < upto.offset:
+                self._seen[channel] = upto.offset
+        self.upto = max(self.upto, upto.offset)
+        self._read = upto.offset if more and upto.offset < self._read_to else None
+        self._hole = None
+        return self._drain(now, progress)
+
+    def need(self, now: float) -> Position | None:
+        """Read the log from here and hand it to ``stored`` (or ``gone``); None: nothing is missing that is known of."""
+        if self._read is None and self._hole is not None:
+            start, end, since = self._hole
+            if now - since >= self._patience:
+                self._read, self._read_to = start, end
+        return None if self._read is None else Position(self.epoch, self._read)
+
+    def wake_at(self) -> float | None:
+        """When ``need`` may have something to say that it has not now."""
+        return None if self._hole is None or self._read is not None else self._hole[2] + self._patience
+
+    def gone(self, now: float) -> Progress:
+        """The log does not reach back to what ``need`` asked for: go on without, and say whose it was."""
+        start = self._read
+        if start is None:
+            return Progress()
+        lost = {channel for channel, seen in self._seen.items() if seen < self._read_to}
+        for channel in lost:
+            self._seen[channel] = self._read_to
+        self.upto = max(self.upto, self._read_to)
+        self._read = self._hole = None
+        return self._drain(now, Progress(lost=lost))
+
+    def heads(self, newest: Mapping[Channel, int], now: float) -> None:
+        """The newest offsets there are: a channel that is further than what was seen has a hole at its end."""
+        for channel, offset in newest.items():
+            seen = self._seen.get(channel)
+            if seen is not None and offset > seen and self._hole is None and not self._comes(channel, seen):
+                self._hole = (seen, offset, now)
+
+    def back(self, newest: Position) -> Progress:
+        """Messages may have been missed: everything from where we are to here is to be read first."""
+        progress = Progress()
+        if newest.epoch != self.epoch:
+            self._turn(newest, progress)
+        elif newest.offset > self.upto or self._waiting:
+            start = self.upto if self._read is None else min(self._read, self.upto)
+            self._read, self._read_to = start, max(newest.offset, self._read_to)
+        return progress
+
+    # --- inside
+
+    def _turn(self, position: Position, progress: Progress) -> bool:
+        """Another log has begun: all of it is to be read, and what was only in the old one is lost. False for a log
+        that is over."""
+        if position.epoch in self._past:
+            return False
+        self._past[self.epoch] = None
+        if len(self._past) > 100:
+            self._past.popitem(last=False)
+        self.epoch, self.upto = position.epoch, 0
+        self._waiting.clear()
+        self._order.clear()
+        self._hole = None
+        for channel in self._seen:
+            self._seen[channel] = 0
+        self._read, self._read_to = 0, position.offset
+        progress.lost |= self._seen.keys()
+        return True
+
+    def _news(self, entry: Entry) -> bool:
+        seen, offset = self._seen, entry.position.offset
+        return offset not in self._waiting and any(
+            offset > seen.get(channel, offset) for channel in entry.draft.channels
+        )
+
+    def _keep(self, entry: Entry) -> None:
+        offset = entry.position.offset
+        if len(self._waiting) >= self._limit:
+            # Whatever is dropped is in the log: it is read from there, after what is missing anyway.
+            self._read = self.upto if self._read is None else min(self._read, self.upto)
+            self._read_to = max(self._read_to, offset)
+            return
+        self._waiting[offset] = entry
+        heappush(self._order, offset)
+
+    def _drain(self, now: float, progress: Progress) -> Progress:
+        while self._order and self._read is None:
+            entry = self._waiting[self._order[0]]
+            missing = self._missing(entry)
+            if missing is not None:
+                since = self._hole[2] if self._hole is not None else now
+                self._hole = (missing, entry.position.offset, since)
+                return progress
+            self._hole = None
+            del self._waiting[heappop(self._order)]
+            self._deliver(entry, progress)
+        return progress
+
+    def _missing(self, entry: Entry) -> int | None:
+        """From where on one of its channels is unknown; None when this is the next of each."""
+        starts = [
+            seen
+            for channel, before in zip(entry.draft.channels, entry.previous, strict=True)
+            if (seen := self._seen.get(channel)) is not None and seen < before and seen < entry.position.offset
+        ]
+        return min(starts, default=None)
+
+    def _comes(self, channel: Channel, seen: int) -> bool:
+        """Is something of this channel waiting already?"""
+        return any(channel in entry.draft.channels and offset > seen for offset, entry in self._waiting.items())
+
+    def _deliver(self, entry: Entry, progress: Progress) -> None:
+        offset = entry.position.offset
+        fresh = tuple([c for c in entry.draft.channels if c in self._seen and self._seen[c] < offset])
+        if not fresh:
+            return
+        for channel in fresh:
+            self._seen[channel] = offset
+        self.upto = max(self.upto, offset)
+        if self._ids.setdefault(entry.draft.id, entry.position) != entry.position:
+            return  # offered again after a log was lost; whoever is here has it
+        if len(self._ids) > IDS_LIMIT:
+            self._ids.popitem(last=False)
+        progress.deliver.append(Delivery(entry, fresh))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.journal import ENTRY_BYTES, SWEEP, Log
+from realtime.positions import Channel, Draft, Position
+
+ROOMS = st.one_of(st.none(), st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True).map(tuple))
+
+
+def draft(number: int, rooms: tuple[str, ...] | None = ("a",), body: bytes = b"[]") -> Draft:
+    return Draft(("n", number), "/chat", rooms, (), "e", body, 0)
+
+
+def test_offsets_grow_by_one_and_an_id_is_kept_once() -> None:
+    log = Log("e")
+    first, second = log.append(draft(1), 0), log.append(draft(2), 0)
+    assert log.append(draft(1), 5) is first
+    assert (first.position, second.position, log.newest) == (Position("e", 1), Position("e", 2), Position("e", 2))
+    assert log.since(Position("e", 0)) == [first, second]
+    assert log.since(Position("e", 2)) == []
+
+
+@given(st.lists(ROOMS, max_size=40))
+def test_previous_names_the_entry_of_the_channel_before(targets: list[tuple[str, ...] | None]) -> None:
+    log, newest = Log("e"), dict.fromkeys([None, "a", "b", "c"], 0)
+    for number, rooms in enumerate(targets, 1):
+        entry = log.append(draft(number, rooms), 0)
+        assert entry.previous == tuple(newest[channel] for channel in entry.draft.channels)
+        newest |= dict.fromkeys(entry.draft.channels, number)
+    assert [log.head(channel) for channel in newest] == list(newest.values())
+    assert log.newest_of(["a", None]) == max(newest["a"], newest[None])
+    assert log.newest_of([]) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2_000)), min_size=1, max_size=60),
+    st.integers(1, 10),
+    st.integers(1, 40),
+    st.integers(ENTRY_BYTES, 5 * ENTRY_BYTES),
+)
+def test_bounded_in_number_age_and_bytes(
+    steps: list[tuple[int, int]], entries: int, seconds: int, size_bytes: int
+) -> None:
+    log, now, all_entries = Log("e", entries=entries, seconds=seconds, size_bytes=size_bytes), 0, []
+    times = []
+    for number, (passed, length) in enumerate(steps, 1):
+        now += passed
+        all_entries.append(log.append(draft(number, body=b"x" * length), now))
+        times.append(now)
+        assert len(log) <= entries
+        assert len(log) == 1 or log.size <= size_bytes
+        assert len(log) == 1 or times[log.oldest] > now - seconds
+        assert log.size >= 0
+    for offset in range(len(steps) + 2):
+        found = log.since(Position("e", offset))
+        if log.oldest <= offset <= log.last:
+            assert found == all_entries[offset:]
+        else:
+            assert found is None
+
+
+def test_another_epoch_and_the_future_are_not_ours() -> None:
+    log = Log("e")
+    log.append(draft(1), 0)
+    assert log.since(Position("other", 1)) is None
+    assert log.since(Position("e", 2)) is None
+
+
+def test_an_id_that_was_trimmed_is_new_again() -> None:
+    log = Log("e", entries=2)
+    for number in (1, 2, 3):
+        log.append(draft(number), 0)
+    assert log.append(draft(1), 0).offset == 4
+
+
+def test_the_head_of_a_watched_channel_outlives_its_entry() -> None:
+    watched: set[Channel] = {"kept"}
+    log = Log("e", entries=2, watched=lambda channel: channel in watched)
+    for number, room in enumerate(["kept", "gone", "x", "x"], 1):
+        log.append(draft(number, (room,)), 0)
+    assert (log.head("kept"), log.head("gone"), log.head("x")) == (1, 0, 4)
+
+
+def test_heads_of_channels_that_nobody_watches_any_more_are_swept() -> None:
+    watched: set[Channel] = {f"r{number}" for number in range(2 * SWEEP)}
+    log = Log("e", entries=2, watched=lambda channel: channel in watched)
+    for number in range(2 * SWEEP):
+        log.append(draft(number + 1, (f"r{number}",)), 0)
+    assert log.head("r0") == 1
+    watched.clear()
+    for number in range(2 * SWEEP, 2 * SWEEP + 5):
+        log.append(draft(number + 1, ("x",)), 0)
+    assert log.head("r0") == 0
+    assert log.head("x") == 2 * SWEEP + 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 from typing import Any, Final
@@ -145,7 +145,7 @@ class Polling:
             if sid is None:
                 await self._handshake(door, scope, answer)
             elif scope["method"] == "GET":
-                await self._get(door.find(sid), receive, answer)
+                await self._get(door, sid, receive, answer)
             elif scope["method"] == "POST":
                 await self._post(door, door.find(sid), receive, answer)
             else:
@@ -161,10 +161,15 @@ class Polling:
         answer.add(door.opening_headers(link))
         await answer.packets(wire.emptied())
 
-    async def _get(self, link: Link, receive: Receive, answer: Answer) -> None:
+    async def _get(self, door: Door, sid: str, receive: Receive, answer: Answer) -> None:
+        last_words = door.farewell(sid)
+        if last_words is not None:
+            await answer.packets(last_words)
+            return
+        link = door.find(sid)
         wire = _poll_wire(link)
         if wire.polled:
-            link.close(CloseCode.PROTOCOL, "two polls at once", Reason.PROTOCOL)
+            link.broken(CloseCode.PROTOCOL, "two polls at once")
             raise HandshakeError(400, 3, "Bad request", reason="two_polls")
         poll = wire.poll()
         gone = asyncio.ensure_future(_disconnected(receive))
@@ -184,13 +189,13 @@ class Polling:
     async def _post(self, door: Door, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
         if wire.posting:
-            link.close(CloseCode.PROTOCOL, "two posts at once", Reason.PROTOCOL)
+            link.broken(CloseCode.PROTOCOL, "two posts at once")
             raise HandshakeError(400, 3, "Bad request", reason="two_posts")
         wire.posting = True
         try:
             body = await wire.body(receive, door.message_limit)
             if body is None:
-                link.close(CloseCode.TOO_BIG, "message too big", Reason.PROTOCOL)
+                link.broken(CloseCode.TOO_BIG, "message too big")
                 await answer.send(413, b"")
                 return
             await self._take_in(wire, body)
@@ -203,7 +208,7 @@ class Polling:
         try:
             frames = split_payload(body.decode("utf-8"))
         except (ProtocolError, UnicodeDecodeError):
-            wire.link.close(CloseCode.BAD_PROTOCOL, "malformed payload", Reason.PROTOCOL)
+            wire.link.broken(CloseCode.BAD_PROTOCOL, "malformed payload")
             raise HandshakeError(400, 3, "Bad request", reason="bad_payload") from None
         for number, frame in enumerate(frames, 1):
             await wire.readable()
@@ -225,7 +230,7 @@ class Answer:
     def add(self, headers: list[tuple[bytes, bytes]]) -> None:
         self._headers += headers
 
-    async def packets(self, batch: list[Encoded]) -> None:
+    async def packets(self, batch: Sequence[Encoded]) -> None:
         body = SEPARATOR.join(encoded.payload for encoded in batch).encode("utf-8", "surrogatepass")
         if self._compress_from is not None and len(body) >= self._compress_from:
             self._headers.append((b"content-encoding", b"gzip"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
@@ -211,6 +212,8 @@ class Connection(Session):
 
     def _too_fast(self, namespace: str, id: int | None, wait: float) -> None:
         self._refused += 1
+        if self._refused == 1:
+            logger.info("client %s sends too many events", self.id)
         self.dropped("rate_limited")
         if self._refused > PATIENCE_EVENTS:
             self.close(CloseCode.TOO_FAST, "too many events", Reason.LIMIT)
@@ -262,7 +265,6 @@ class Connection(Session):
 
     def _violation(self, error: ProtocolError) -> None:
         self.core.metrics.violations.add(error.code)
-        logger.info("client %s broke the protocol: %s", self.id, error.message)
         words = "" if error.close is CloseCode.TOO_BIG else error.message  # servers that see it sooner say nothing
         self.close(error.close, words, Reason.PROTOCOL)
 
@@ -273,6 +275,25 @@ class Connection(Session):
         if self.wire is not None and self.wire.name == "polling":
             words.append(CLOSE_FRAME)
         return [encoded for encoded in words if encoded is not None]
+
+    def close(self, code: int, text: str, reason: str) -> None:
+        was_closed = self.closed
+        super().close(code, text, reason)
+        if self.closed and not was_closed and 4500 <= code < 5000:
+            self._leave_words()
+
+    def _leave_words(self) -> None:
+        """Who polls, and is not just now asking, is told with its next poll that it is to stay away."""
+        if self.wire is None or self.wire.name != "polling":
+            return
+        self.outbox.detach()
+        words = []
+        while (encoded := self.outbox.take()) is not None:
+            words.append(encoded)
+        if len(words) > 1:  # more than the good-bye of Engine.IO, which an unknown session says as well
+            dropped = self.core.leaving.keep(self.id, words, monotonic())
+            if dropped:
+                self.core.metrics.drops.add("last_words", amount=dropped)
 
     def _said_goodbye(self) -> None:
         self.lost(Reason.TRANSPORT_CLOSE)
@@ -306,6 +327,7 @@ class Connection(Session):
 
     def tick(self, now: float) -> None:
         if self._connect_by is not None and now >= self._connect_by:
+            self.core.metrics.violations.add("connect_late")
             self.close(CloseCode.POLICY, "no namespace was connected in time", Reason.LIMIT)
         elif self._attachment_by is not None and now >= self._attachment_by:
             self._violation(ProtocolError("attachments did not come", code="attachments_late"))

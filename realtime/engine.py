@@ -5,8 +5,9 @@ It *is* an ``engineio.AsyncServer`` (same options, same names), with our session
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from time import monotonic
 from typing import Any
@@ -19,10 +20,14 @@ from realtime.deadlines import Alarm
 from realtime.environ import header_of, make_environ, query_of
 from realtime.errors import CloseCode, HandshakeError, UsageError
 from realtime.limits import SlidingWindow
-from realtime.names import Reason
+from realtime.names import NAME_LIMIT, Reason
 from realtime.origins import OriginPolicy
 from realtime.ports import Link, Receive, Send, ServesScope, Wire
+from realtime.redaction import printable
+from realtime.seldom import Seldom
 from realtime.session import Core
+
+logger = logging.getLogger("realtime")
 
 UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED = range(6)
 """Engine.IO's own numbers for a refused request."""
@@ -47,6 +52,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.node: str | None = None
         self.draining = False
         self._handshakes: SlidingWindow | None = None
+        self._seldom = Seldom()
 
     def bind(
         self, core: Core, origins: OriginPolicy, new_connection: Callable[[str, Mapping[str, Any]], Connection]
@@ -75,7 +81,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             return self._admit(scope)
         except HandshakeError as error:
-            self.core.metrics.handshakes_refused.add(error.code)
+            self.note_refusal(error.code, scope)
             raise
 
     def _admit(self, scope: Mapping[str, Any]) -> str | None:
@@ -95,9 +101,24 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             raise HandshakeError(400, UNSUPPORTED, "Unsupported protocol version", reason="unsupported_version")
         if sid is None:
             self._admit_newcomer(scope)
-        elif not isinstance(self.core.sessions.get(sid), Connection):
+        elif not isinstance(self.core.sessions.get(sid), Connection) and not (
+            transport == "polling" and method == "GET" and self.core.leaving.waits_for(sid)
+        ):
             raise HandshakeError(400, UNKNOWN_SID, "Session ID unknown", reason="unknown_sid")
         return sid
+
+    def note_refusal(self, reason: str, scope: Mapping[str, Any]) -> None:
+        """Count it; what an operator may have to do something about is told, too, a line a minute."""
+        self.core.metrics.handshakes_refused.add(reason)
+        if reason in ("origin", "address_limit"):
+            more = self._seldom.left_out(reason, monotonic())
+            if more is not None:
+                told = header_of(scope, b"origin") if reason == "origin" else self.origins.client_address(scope)
+                words = printable(told or "")[:NAME_LIMIT]
+                logger.warning("refused, %s: %s (and %d more since the last such line)", reason, words, more)
+
+    def farewell(self, sid: str) -> Sequence[Encoded] | None:
+        return self.core.leaving.claim(sid, monotonic())
 
     def _admit_newcomer(self, scope: Mapping[str, Any]) -> None:
         if self.draining:
@@ -266,6 +287,7 @@ class Probe:
     def tick(self, now: float) -> None:
         """End the pending poll, so that the client can stop polling and say ``5``; again, if it polled once more."""
         if now >= self._upgrade_by:
+            self.session.core.metrics.violations.add("upgrade_late")
             self.close(CloseCode.BAD_PROTOCOL, "the upgrade took too long", Reason.LIMIT)
             return
         if self.session.outbox.free:

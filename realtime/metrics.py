@@ -120,10 +120,19 @@ class Histogram:
         return {labels: series.sum for labels, series in self._series.copy().items()}
 
 
+HTTP_REFUSED: Final = Counter(
+    "realtime_http_refused_total",
+    "HTTP requests ended below every application of this process, by reason",
+    ("reason",),
+)
+"""An HTTP class belongs to the process: it refuses before anybody knows whose request that would have been."""
+
+
 class Metrics:
-    """Every number of one server. A second server in the same process has its own."""
+    """Every number of one server. A second server in the same process has its own; ``http_refused`` is of both."""
 
     def __init__(self) -> None:
+        self.http_refused = HTTP_REFUSED
         self.connections = Gauge("realtime_connections", "Client connections open now", ("wire",))
         self.members = Gauge("realtime_namespace_connections", "Clients connected to a namespace now", ("namespace",))
         self.connects = Counter(
@@ -153,6 +162,9 @@ class Metrics:
         self.drops = Counter("realtime_drops_total", "Frames, events and messages dropped, by reason", ("reason",))
         self.violations = Counter(
             "realtime_protocol_violations_total", "Protocol violations by clients, by reason", ("reason",)
+        )
+        self.ended = Counter(
+            "realtime_connections_ended_total", "Connections that the server ended, by reason", ("reason",)
         )
         self.bus_up = Gauge(
             "realtime_bus_up", "1 while the configured bus answers, 0 while it does not; absent without one"

@@ -131,9 +131,9 @@ class Peer:
             if frame is None or self._session.closed:
                 return None
             if not isinstance(frame, str):
-                self.close(CloseCode.UNSUPPORTED, "text frames only")
+                self._session.broken(CloseCode.UNSUPPORTED, "text frames only")
             elif len(frame) > self._limit or len(frame.encode("utf-8", "surrogatepass")) > self._limit:
-                self.close(CloseCode.TOO_BIG, "message too big")
+                self._session.broken(CloseCode.TOO_BIG, "message too big")
             elif self._within_rate():
                 return frame
 
@@ -144,7 +144,7 @@ class Peer:
         self._refused += 1
         self._session.dropped("rate_limited")
         if self._refused > PATIENCE_MESSAGES:
-            self.close(CloseCode.TOO_FAST, "too many messages")
+            self.close(CloseCode.TOO_FAST, "too many messages", Reason.LIMIT)
         else:
             self.say({"type": "error", **LimitError("Too many messages", retry_after=wait).as_dict()})
         return False

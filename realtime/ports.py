@@ -81,6 +81,9 @@ class Door(Protocol):
     def find(self, sid: str) -> Link:
         """The session of this id."""
 
+    def farewell(self, sid: str) -> Sequence[Encoded] | None:
+        """What a session that ended between two polls has still to be told, once; None for any other."""
+
     def upgrade(self, sid: str, wire: Wire) -> Link | None:
         """A WebSocket wants to take over a polling session; None when it may not (accept it, then close)."""
 

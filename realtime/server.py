@@ -382,7 +382,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
     def check_origin(self, scope: Mapping[str, Any]) -> None:
         """The one Origin policy, for any route. Raises AccessError."""
         if not self.eio.allows_origin(scope):
-            self.metrics.handshakes_refused.add("origin")
+            self.eio.note_refusal("origin", scope)
             raise AccessError("This origin may not connect", code="origin")
 
     def _member(self, sid: str, namespace: str | None) -> Member:

@@ -1,9 +1,8 @@
 """One client connection and its memberships: limits, order, and what may be sent when.
 
-A session has no task, queue or timer of its own while idle. Inbound is a plain call from its wire;
-a task exists only while an inbox is not empty; pings and deadlines live in one heap for the loop.
-Rules: everything here runs on the session's own event loop, except ``offer``, which may be called
-from anywhere; a membership ends once, and its disconnect hook runs once if its connect succeeded.
+A session has no task, queue or timer of its own while idle: a task exists while an inbox is not empty, and one heap of
+the loop holds pings and deadlines. Rules: everything here runs on the session's own loop, except ``offer``, which may
+be called from anywhere; a membership ends once, and its disconnect hook runs once if its connect succeeded.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
 from realtime.drops import Drops
+from realtime.endings import note_end
 from realtime.errors import CloseCode
 from realtime.inbox import Inbox, Job
+from realtime.leaving import Leaving
 from realtime.loops import PerLoop
 from realtime.metrics import Metrics
 from realtime.names import UNHEARD, Reason
@@ -129,6 +130,7 @@ class Core:
     bounds: Bounds
     new_sid: Callable[[], str]
     sessions: dict[str, Session] = field(default_factory=dict)
+    leaving: Leaving = field(default_factory=Leaving)
     deadlines: PerLoop[Deadlines] = field(default_factory=lambda: PerLoop(Deadlines))
     workers: PerLoop[Workers] = field(default_factory=lambda: PerLoop(Workers))
 
@@ -203,7 +205,7 @@ class Session:
         self.outbox.hold()
 
     def broken(self, code: int, reason: str) -> None:
-        self.core.metrics.violations.add("bad_frame")
+        self.core.metrics.violations.add("too_big" if code == CloseCode.TOO_BIG else "bad_frame")
         self.close(code, reason, Reason.PROTOCOL)
 
     def lost(self, reason: str) -> None:
@@ -224,6 +226,7 @@ class Session:
         if self.closed:
             return
         last_words = self._last_words(code)
+        note_end(self.core.metrics, self.id, code, text, reason)
         self._end(reason)
         if code == CloseCode.TOO_SLOW:
             self.outbox.clear()
@@ -277,10 +280,9 @@ class Session:
         self.core.metrics.members.add(self.core.application.label(member.namespace))
         held, member.held = member.held, None
         greeting = self.dialect.connect(member.namespace, data) if data is not None else None
-        if greeting is not None:
-            self.offer(greeting)
-        for encoded in held.frames if held is not None else ():
-            self.offer(encoded)
+        for encoded in (greeting, *(held.frames if held is not None else ())):
+            if encoded is not None:
+                self.offer(encoded)
         return True
 
     def refuse(self, member: Member, data: Any) -> None:
@@ -323,9 +325,8 @@ class Session:
 
     def fail(self, namespace: str, id: int | None, error: Mapping[str, Any]) -> None:
         """The error object of the contract: as the acknowledgement, or as event ``error`` when none was asked for."""
-        answer = {"error": error}
-        dialect = self.dialect
-        encoded = dialect.event(namespace, "error", [answer]) if id is None else dialect.ack(namespace, id, [answer])
+        said, answer = self.dialect, {"error": error}
+        encoded = said.event(namespace, "error", [answer]) if id is None else said.ack(namespace, id, [answer])
         if encoded is not None:
             self.offer(encoded)
 
@@ -380,8 +381,7 @@ class Session:
 
     def next_expiry(self) -> float | None:
         """When the first token of this connection reaches its end, on the loop's clock."""
-        times = [member.expires_at for member in self.members.values() if member.expires_at is not None]
-        return min(times, default=None)
+        return min((each.expires_at for each in self.members.values() if each.expires_at is not None), default=None)
 
     def _expire(self, now: float) -> None:
         for member in list(self.members.values()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from adapters.fast.upgrade import HEADER_FIELDS
+from realtime.metrics import HTTP_REFUSED
+from realtime.seldom import Seldom
+
+logger = logging.getLogger("realtime")
 
 HEAD_BYTES: Final = 32 << 10
 """Request line and headers, or what stands between the pieces of a chunked body: what nginx takes (4 buffers of 8 KiB).
@@ -59,6 +64,10 @@ class Refusal(NamedTuple):
 TOO_LONG: Final = Refusal(431, "head_too_big", f"The request head may have {HEAD_BYTES} bytes")
 TOO_MANY: Final = Refusal(431, "head_too_big", f"The request head may have {HEADER_FIELDS} header fields")
 TOO_SLOW: Final = Refusal(408, "request_timeout", "The request head did not come in time")
+
+
+TOO_FAR_AHEAD: Final = Refusal(400, "pipelined", f"No more than {PIPELINED} requests may wait for their answers")
+_seldom: Final = Seldom()  # of the process, as its counter is
 
 
 class Refused(Exception):
@@ -178,6 +187,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._refusal = TOO_MANY
             raise Refused
         if len(self.pipeline) >= PIPELINED:
+            self._refusal = TOO_FAR_AHEAD
             raise Refused
         super().on_headers_complete()
         if not self.parser.should_upgrade():
@@ -207,8 +217,16 @@ class BoundedHttp(HttpToolsProtocol):
         """uvicorn calls this for everything that the parser does not take."""
         self._refuse(self._refusal or Refusal(400, "bad_request", msg))
 
+    def _note(self, reason: str) -> None:
+        """Counted each time; told once a minute: everybody can connect, and a line each would be a flood of its own."""
+        HTTP_REFUSED.add(reason)
+        more = _seldom.left_out(reason, self.loop.time())
+        if more is not None:
+            logger.info("an HTTP request was ended, %s (and %d more since the last such line)", reason, more)
+
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and end. Among the answers of earlier requests, or after its own, there is no place for this one."""
+        self._note(refusal.code)
         self._deaf = True
         if self._due is _BODY or self._answering:
             self.transport.close()
@@ -234,6 +252,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.TICK_SECONDS, self._tick)
         now = self.loop.time()
         if self._does_not_read(now):
+            self._note("unread")
             self.transport.abort()
         elif self.transport.is_closing():
             return
@@ -250,11 +269,13 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._due is _BODY:
             whole = max(self.BODY_SECONDS, self._taken / self.BODY_BYTES_PER_SECOND)
             if now - self._heard > self.PAUSE_SECONDS or age > whole:
+                self._note("body_timeout")
                 self.transport.close()
         elif age > self.HEAD_SECONDS:
             if self._room < HEAD_BYTES:
                 self._refuse(TOO_SLOW)
             else:
+                self._note("silent")
                 self.transport.close()
 
     def _does_not_read(self, now: float) -> bool:

@@ -211,8 +211,26 @@ async def test_a_log_line_about_a_violation_holds_nothing_of_what_was_sent(caplo
     await scene.joined()
     with caplog.at_level(logging.DEBUG, "realtime"):
         scene.wire.say('42["hunter2"')
-    assert "broke the protocol" in caplog.text
+        scene.wire.say('42["hunter2"')
+    assert len(caplog.messages) == 1, "one line for a client, not one for each packet"
+    assert caplog.messages[0].startswith("client session was ended, protocol error: ")
     assert "hunter2" not in caplog.text
+
+
+async def test_a_client_that_is_too_fast_is_one_line_then_and_one_when_it_is_enough(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene(events_per_second=1)
+    scene.steps.has_limit = True
+    await scene.joined()
+    with caplog.at_level(logging.INFO, "realtime"):
+        scene.wire.say(*['42["x"]'] * (PATIENCE_EVENTS + 10))
+    assert caplog.messages == [
+        "client session sends too many events",
+        "client session was ended, limit: too many events",
+    ]
+    assert scene.metrics.ended.values == {("limit",): 1}
+    assert scene.drops()["rate_limited"] == PATIENCE_EVENTS + 1
 
 
 @pytest.mark.parametrize("frame", ["6", "3"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 
+from realtime.codecs import text
 from realtime.errors import CloseCode
+from realtime.leaving import Leaving
 from realtime.names import Reason
 from realtime.session import Member
 from realtime.testing import MemoryWire
@@ -25,6 +28,13 @@ class Probe:
         self.told.append(reason)
 
 
+class Between(MemoryWire):
+    """Between two polls: there is no answer that a good-bye could travel with."""
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -35,6 +45,7 @@ async def test_who_connects_to_no_namespace_is_closed_in_time() -> None:
     assert scene.code() is None
     scene.wait_until(10)
     assert scene.wire.closed == (1008, "no namespace was connected in time")
+    assert (scene.violations(), scene.metrics.ended.values) == ({"connect_late": 1}, {("limit",): 1})
     assert scene.is_empty()
 
 
@@ -216,6 +227,46 @@ async def test_a_client_that_is_to_stay_away_is_told_disconnect_first(
     await scene.settle()
     assert sorted(scene.steps.ends) == [("/", "server disconnect"), ("/chat", "server disconnect")]
     assert scene.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (CloseCode.REPLACED, ['42["waits"]', "41", "41/chat,", "1"]),
+        (CloseCode.TOO_FAST, None), (CloseCode.DRAINING, None), (CloseCode.SILENT, None), (CloseCode.DONE, None),
+    ],
+)  # fmt: skip
+async def test_who_is_to_stay_away_and_is_not_just_now_polling_is_told_with_its_next_poll(
+    code: CloseCode, words: list[str] | None
+) -> None:
+    scene, wire = Scene(), Between("polling")
+    session = await scene.joined("/", "/chat", wire=wire)
+    session.hold()
+    session.offer(text('42["waits"]'))
+    session.close(code, "", Reason.SERVER)
+    session.close(code, "", Reason.SERVER)
+    kept = scene.core.leaving.claim("session", monotonic())
+    assert (None if kept is None else [each.payload for each in kept]) == words
+    assert scene.news() == []
+    await scene.settle()
+    assert scene.is_empty()
+
+
+async def test_who_is_in_no_namespace_has_no_last_words() -> None:
+    scene = Scene()
+    session = scene.connection(Between("polling"))
+    session.hold()
+    session.close(CloseCode.BAD_PROTOCOL, "", Reason.PROTOCOL)
+    assert len(scene.core.leaving) == 0
+
+
+async def test_last_words_that_had_to_give_way_are_counted() -> None:
+    scene = Scene()
+    scene.core.leaving = Leaving(packets=1)
+    session = await scene.joined(wire=Between("polling"))
+    session.hold()
+    session.close(CloseCode.REVOKED, "", Reason.SERVER)
+    assert scene.drops() == {"last_words": 1}
 
 
 async def test_a_probe_ends_with_the_session_that_it_wanted() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from realtime import Server, UsageError
 from realtime.engine import Engine
-from realtime.errors import CloseCode, HandshakeError
+from realtime.errors import AccessError, CloseCode, HandshakeError
 from realtime.testing import MemoryClient, MemoryWire
 from tests.realtime.living import settings_for
 
@@ -189,6 +189,29 @@ async def test_who_is_told_that_its_page_may_read_the_answer(
     asked = scope(**({"origin": origin} if origin else {}), host="test.example")
     headers = dict(make_server(**options).eio.answer_headers(asked))
     assert (b"access-control-allow-origin" in headers) is told
+
+
+async def test_a_refused_origin_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    server = make_server()
+    for origin in ("https://evil.example\n", "https://evil.example", "https://else.example"):
+        assert refusal(server, scope(origin=origin, host="test.example"))[2] == "origin"
+    with pytest.raises(AccessError):
+        server.check_origin(scope(origin="https://evil.example", host="test.example"))
+    assert caplog.messages == ["refused, origin: https://evil.example\\x0a (and 0 more since the last such line)"], (
+        "for every wire together"
+    )
+    assert server.metrics.handshakes_refused.value("origin") == 4
+
+
+async def test_an_address_over_its_limit_is_told_as_well_and_an_unknown_session_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = make_server(settings={"handshakes_per_minute_per_address": 1})
+    server.eio.admit(scope())
+    for _ in range(3):
+        assert refusal(server, scope())[2] == "address_limit"
+        assert refusal(server, scope("EIO=4&transport=polling&sid=gone"))[2] == "unknown_sid"
+    assert caplog.messages == ["refused, address_limit: 192.0.2.1 (and 0 more since the last such line)"]
 
 
 # --- opening

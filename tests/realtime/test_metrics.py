@@ -134,5 +134,9 @@ def test_two_servers_share_no_number() -> None:
     assert other.drops.value("slow") == 0
 
 
+def test_what_is_refused_below_every_server_is_one_number_of_the_process() -> None:
+    assert Metrics().http_refused is Metrics().http_refused
+
+
 def test_without_a_bus_nothing_is_said_about_it() -> None:
     assert Metrics().bus_up.values == {}

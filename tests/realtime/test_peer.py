@@ -180,6 +180,9 @@ async def test_what_is_not_a_text_of_the_right_size_ends_the_connection(frame: s
     assert await found.heard() == ["ü" * 500]
     assert found.wire.closed is not None
     assert found.wire.closed[0] == code
+    reason = "too_big" if code is CloseCode.TOO_BIG else "bad_frame"
+    assert found.server.metrics.violations.values == {(reason,): 1}
+    assert found.server.metrics.disconnects.value("/work", Reason.PROTOCOL) == 1
 
 
 @pytest.mark.asyncio
@@ -193,6 +196,7 @@ async def test_too_many_messages_are_answered_and_in_the_end_enough() -> None:
     assert {each["code"] for each in told} == {"rate_limited"}
     assert all(each["type"] == "error" and each["retry_after"] > 0 for each in told)
     assert found.wire.closed == (CloseCode.TOO_FAST, "too many messages")
+    assert found.server.metrics.disconnects.value("/work", Reason.LIMIT) == 1
 
 
 @pytest.mark.asyncio

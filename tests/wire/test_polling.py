@@ -5,9 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.serving import ServerProcess
-from tests.wire.clients import SEPARATOR, Answer, PollingClient, enter, join, polling, request, split, still_there
+from tests.wire.clients import (
+    SEPARATOR,
+    Answer,
+    PollingClient,
+    bare_websocket,
+    enter,
+    join,
+    polling,
+    request,
+    split,
+    still_there,
+)
 from tests.wire.servers import WIRES, Servers
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
@@ -81,8 +93,31 @@ async def test_a_malformed_body_ends_the_session(server: ServerProcess, body: st
         await enter(client)
         answer = await client.post(body)
         assert (answer.status, answer.json) == (400, {"code": 3, "message": "Bad request"})
+        told = await client.get()
+        assert (told.status, told.text) == (200, f"41{SEPARATOR}1"), "what keeps a stock client from coming back"
         after = await client.get()
         assert (after.status, after.json) == UNKNOWN_SID
+
+
+async def test_who_was_in_no_namespace_has_nothing_to_be_told(server: ServerProcess) -> None:
+    async with polling(server.url) as client:
+        assert (await client.post("abc")).status == 400
+        after = await client.get()
+        assert (after.status, after.json) == UNKNOWN_SID
+
+
+async def test_last_words_are_for_a_poll_of_the_same_session_alone(server: ServerProcess) -> None:
+    async with polling(server.url) as client:
+        await enter(client)
+        await enter(client, "/custom")
+        await client.post("4abc")
+        assert (await client.post("6")).status == 400
+        url = client.url.replace("transport=polling", "transport=websocket")
+        with pytest.raises(InvalidStatus):
+            async with bare_websocket(url.replace("http", "ws", 1)):
+                raise AssertionError("let in")
+        assert (await client.get()).text == SEPARATOR.join(["41", "41/custom,", "1"])
+        assert (await client.get()).status == 400
 
 
 async def test_a_body_that_is_not_utf8(server: ServerProcess) -> None:

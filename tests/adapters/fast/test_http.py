@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,12 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+import adapters.fast.http
 from adapters.fast.http import HEAD_BYTES, PIPELINED, BoundedHttp
 from adapters.fast.upgrade import HEADER_FIELDS
 from realtime.cli import HTTP
+from realtime.metrics import HTTP_REFUSED
+from realtime.seldom import Seldom
 from tests.adapters.fast.asking import (
     BIG,
     GET,
@@ -89,6 +93,28 @@ def test_what_was_refused_keeps_nothing_and_the_answer_arrives(patient: Served, 
         assert protocol._room <= HEAD_BYTES
         assert len(protocol.headers or ()) <= 2
         assert refusal(client)[0] in (400, 431)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (GET + b"a: " + b"x" * HEAD_BYTES, "head_too_big"),
+        (GET + b"a: b\r\n" * HEADER_FIELDS + b"\r\n", "head_too_big"),
+        (b"HELO there\r\n\r\n", "bad_request"),
+    ],
+)
+def test_what_was_refused_is_counted_by_reason_and_told_seldom(
+    patient: Served, data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(adapters.fast.http, "_seldom", Seldom())
+    before = HTTP_REFUSED.value(reason)
+    with caplog.at_level(logging.INFO, "realtime"):
+        for _ in range(3):
+            with ask(patient, data) as client:
+                assert client.rest().startswith(b"HTTP/1.1 4")
+    assert HTTP_REFUSED.value(reason) == before + 3
+    told = [each for each in caplog.messages if "HTTP request was ended" in each]
+    assert told == [f"an HTTP request was ended, {reason} (and 0 more since the last such line)"]
 
 
 def test_a_head_may_have_so_many_fields_and_no_more(patient: Served) -> None:

@@ -1,0 +1,63 @@
+"""Pure: no I/O, no clock, no task. What clients that poll have still to be told, when we ended them between two polls.
+
+A WebSocket is told at once. Who polls can be told only in answer to its next poll, and its session is gone by then:
+the words are kept here, for one poll, for a short time, and no more than so many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from realtime.encoded import Encoded
+
+KEEP_SECONDS: Final = 45.0
+"""Ping interval and timeout: who has not polled by then is gone."""
+PACKETS: Final = 5_000
+"""Last words of all clients together: about a megabyte. The oldest give way."""
+
+
+class Leaving:
+    """By session id; times are those of one clock."""
+
+    def __init__(self, packets: int = PACKETS) -> None:
+        self._limit = packets
+        self._packets = 0
+        self._kept: dict[str, tuple[float, Sequence[Encoded]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, id: str, words: Sequence[Encoded], now: float) -> int:
+        """Until the client polls, or its time is over. Answers how many others had to give way."""
+        self._forget_old(now)
+        self._kept[id] = (now + KEEP_SECONDS, words)
+        self._packets += len(words)
+        dropped = 0
+        while self._packets > self._limit:
+            self._pop(next(iter(self._kept)))
+            dropped += 1
+        return dropped
+
+    def claim(self, id: str, now: float) -> Sequence[Encoded] | None:
+        """The last words of this session, once; None where there are none, or no longer."""
+        if id not in self._kept:
+            return None
+        until, words = self._pop(id)
+        return words if now < until else None
+
+    def waits_for(self, id: str) -> bool:
+        """Is there something to be claimed, or was there a short time ago?"""
+        return id in self._kept
+
+    def _forget_old(self, now: float) -> None:
+        while self._kept:
+            id, (until, _) = next(iter(self._kept.items()))
+            if now < until:
+                return
+            self._pop(id)
+
+    def _pop(self, id: str) -> tuple[float, Sequence[Encoded]]:
+        until, words = self._kept.pop(id)
+        self._packets -= len(words)
+        return until, words

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.codecs import Encoded, text
+from realtime.leaving import KEEP_SECONDS, Leaving
+
+
+def words(count: int = 2) -> Sequence[Encoded]:
+    return [text(f"41/{number}") for number in range(count)]
+
+
+def test_last_words_are_said_once() -> None:
+    leaving, last = Leaving(), words()
+    assert leaving.keep("a", last, now=0) == 0
+    assert leaving.waits_for("a")
+    assert leaving.claim("a", now=1) is last
+    assert leaving.claim("a", now=1) is None
+    assert not leaving.waits_for("a")
+
+
+def test_who_was_never_here_is_told_nothing() -> None:
+    leaving = Leaving()
+    leaving.keep("a", words(), now=0)
+    assert leaving.claim("b", now=0) is None
+    assert not leaving.waits_for("b")
+
+
+def test_they_are_kept_for_a_short_time() -> None:
+    leaving = Leaving()
+    leaving.keep("a", words(), now=0)
+    leaving.keep("b", words(), now=1)
+    assert leaving.claim("a", now=KEEP_SECONDS) is None
+    assert leaving.claim("b", now=KEEP_SECONDS) is not None
+
+
+def test_whoever_comes_later_clears_away_what_is_over() -> None:
+    leaving = Leaving()
+    for id in "abc":
+        leaving.keep(id, words(), now=0)
+    leaving.keep("d", words(), now=KEEP_SECONDS)
+    assert len(leaving) == 1
+
+
+def test_over_the_bound_the_oldest_give_way() -> None:
+    leaving = Leaving(packets=5)
+    assert [leaving.keep(id, words(), now=0) for id in "abc"] == [0, 0, 1]
+    assert [leaving.waits_for(id) for id in "abc"] == [False, True, True]
+    assert leaving.keep("long", words(6), now=0) == 3, "and what is longer than all of it is not kept at all"
+    assert len(leaving) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("kc"), st.sampled_from("abcdef"), st.integers(1, 4), st.integers(0, 30))))
+def test_there_is_never_more_than_may_be(moves: list[tuple[str, str, int, int]]) -> None:
+    leaving, now, kept = Leaving(packets=8), 0, {}
+    for number, (move, id, count, later) in enumerate(moves):
+        now += later
+        if move == "k":
+            name = f"{id}{number}"  # a session ends once
+            kept[name] = count
+            leaving.keep(name, words(count), now)
+        else:
+            for name in [each for each in kept if each.startswith(id)]:
+                found = leaving.claim(name, now)
+                assert found is None or len(found) == kept[name]
+        assert sum(count for name, count in kept.items() if leaving.waits_for(name)) <= 8

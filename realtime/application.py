@@ -9,6 +9,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine, Sequence
+from threading import get_ident
+from time import perf_counter
 from typing import Any, Protocol
 
 from realtime.classic import Classic, Refused
@@ -21,6 +23,9 @@ from realtime.namespace import Namespace
 from realtime.session import Core, Member, State
 
 logger = logging.getLogger("realtime")
+
+
+JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 
 
 class Host(Protocol):
@@ -71,7 +76,7 @@ class Application:
     def overlaps(self, member: Member, data: Sequence[Any]) -> bool:
         """May this event run beside others of the same client?"""
         typed = self.typed.get(member.namespace)
-        return self._host.async_handlers if typed is None else typed.overlaps(data)
+        return self._host.async_handlers if typed is None else data[0] in typed.concurrent
 
     def limited(self, namespace: str) -> bool:
         """Does the limit of events per second hold here? In typed namespaces, and where nobody handles anything."""
@@ -154,9 +159,13 @@ class Application:
     async def _typed_event(self, typed: Namespace, member: Member, data: Sequence[Any], ack: int | None) -> None:
         name = data[0]
         try:
-            handler = typed.find(name)
+            handler = typed.events.get(name) or typed.find(name)
             handler.received.count += 1
-            value = await handler.handle(member.socket or self._host.socket_of(member), data)
+            started = perf_counter()
+            try:
+                value = await handler.begin(member.socket or self._host.socket_of(member), data)
+            finally:
+                handler.seconds.observe(perf_counter() - started)
             if ack is not None:
                 self._acknowledge(member, ack, (value,))
         except Exception as error:
@@ -176,10 +185,16 @@ class Application:
 
     @staticmethod
     def _acknowledge(member: Member, ack: int, answer: Sequence[Any]) -> None:
-        if member.state is State.JOINED:
-            encoded = member.session.dialect.ack(member.namespace, ack, answer)
+        if member.state is JOINED:
+            session = member.session
+            encoded = session.dialect.ack(member.namespace, ack, answer)
             if encoded is not None:
-                member.session.offer(encoded)
+                outbox = session.outbox
+                way = outbox.way
+                if way is None or session.thread != get_ident():
+                    session.offer(encoded)
+                elif not way(encoded):  # ``offer`` without its two calls
+                    outbox.way = None
 
     def _explain(self, error: Exception, member: Member, what: str) -> dict[str, Any]:
         """What the client is told; what is our own fault is logged, under the same incident id."""

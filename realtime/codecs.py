@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from realtime.encoded import CLOSE_FRAME, NOOP_FRAME, PING_FRAME, PONG_PROBE, Encoded, text
+from realtime.encoded import CLOSE_FRAME, NOOP_FRAME, PING_FRAME, PONG_PROBE, Encoded, ready, text
 from realtime.errors import UsageError
 from realtime.json_text import OPTIONS, json_bytes, json_text, plain, write
 from realtime.msgpack_data import pack, require
@@ -59,7 +59,14 @@ class SocketIOText:
         return self._list(b"42", b"45", _head(namespace, id), [name, *args])
 
     def ack(self, namespace: str, id: int, args: Sequence[Any]) -> Encoded:
-        return self._list(b"43", b"46", _head(namespace, id), list(args))
+        if self._dumps is None:
+            try:
+                body = orjson.dumps(args, option=OPTIONS)
+            except TypeError:
+                pass
+            else:
+                return ready((b"43%d" % id if namespace == "/" else f"43{namespace},{id}".encode()) + body)
+        return self._list(b"43", b"46", _head(namespace, id), args)
 
     def connect(self, namespace: str, data: Mapping[str, Any]) -> Encoded:
         return self._control(b"40", namespace, data)
@@ -74,14 +81,14 @@ class SocketIOText:
         body = json_bytes(data) if self._dumps is None else _own_json(self._dumps, data)
         return Encoded.text(kind + _head(namespace, None) + body)
 
-    def _list(self, kind: bytes, binary: bytes, head: bytes, data: list[Any]) -> Encoded:
+    def _list(self, kind: bytes, binary: bytes, head: bytes, data: Sequence[Any]) -> Encoded:
         if self._dumps is None:
             try:
                 # Without a hook bytes are a TypeError: who has none pays nothing for those who have.
-                return Encoded(((True, kind + head + orjson.dumps(data, option=OPTIONS)),))
+                return ready(b"".join((kind, head, orjson.dumps(data, option=OPTIONS))))
             except TypeError:
                 pass
-        body, attachments = _take_apart(data, self._dumps)
+        body, attachments = _take_apart(list(data), self._dumps)
         if not attachments:
             return Encoded(((True, kind + head + body),))
         first = b"%b%d-%b%b" % (binary, len(attachments), head, body)

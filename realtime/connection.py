@@ -61,7 +61,6 @@ class Connection(Session):
         now = self.loop.time()
         self._burst = max(1, int(core.settings.events_per_second))
         self._rate = Gcra(core.settings.events_per_second, self._burst)
-        self._cost = 1
         self._idle: Gcra | None = None
         self._refused = 0
         self._strays = 0
@@ -96,7 +95,11 @@ class Connection(Session):
         if self.closed:
             return
         try:
-            self._frame(frame)
+            event = self.decoder.quick(frame)
+            if event is None:
+                self._frame(frame)
+            else:
+                self._event(*event)
         except ProtocolError as error:
             self._violation(error)
 
@@ -123,7 +126,6 @@ class Connection(Session):
             raise ProtocolError("unknown Engine.IO packet", code="bad_engine_packet")
 
     def _message(self, data: str | bytes) -> None:
-        self._cost = 1 if len(data) < COST_BYTES else min(self._burst, 1 + len(data) // COST_BYTES)
         try:
             packet = self.decoder.feed(data)
         except UnreadablePayload as error:
@@ -135,7 +137,8 @@ class Connection(Session):
             return
         self._attachment_by = None
         if packet.type is PacketType.EVENT:
-            self._event(packet)
+            cost = 1 if len(data) < COST_BYTES else min(self._burst, 1 + len(data) // COST_BYTES)
+            self._event(packet.data, packet.namespace, packet.id, cost)
         elif packet.type is PacketType.ACK:
             self._ack(packet)
         elif packet.type is PacketType.CONNECT:
@@ -143,17 +146,17 @@ class Connection(Session):
         else:
             self._disconnect(packet)
 
-    def _event(self, packet: Packet) -> None:
-        member = self.members.get(packet.namespace)
+    def _event(self, data: list[Any], namespace: str, id: int | None, cost: int = 1) -> None:
+        member = self.members.get(namespace)
         if member is None:
-            self._not_connected(packet)
+            self._not_connected(namespace)
             return
-        if self.core.application.limited(packet.namespace):
-            wait = self._rate.hit(self.loop.time(), self._cost)
+        if self.core.application.limited(namespace):
+            wait = self._rate.hit(self.loop.time(), cost)
             if wait is not None:
-                self._too_fast(packet.namespace, packet.id, wait)
+                self._too_fast(namespace, id, wait)
                 return
-        self.enqueue(member, ("event", packet.data, packet.id))
+        self.inbox.put(member, ("event", data, id))
 
     def _ack(self, packet: Packet) -> None:
         member = self.members.get(packet.namespace)
@@ -186,7 +189,7 @@ class Connection(Session):
             self._dismissed.discard(namespace)
         self._connect_by = None  # back in ``refuse``, if nothing comes of it
         member = self.join(self.core.new_sid(), namespace, packet.data)
-        self.enqueue(member, ("connect", packet.data, None))
+        self.inbox.put(member, ("connect", packet.data, None))
 
     def _too_many_namespaces(self) -> bool:
         """Memberships that have ended count while something runs for them: who comes and goes starts no more tasks."""
@@ -202,8 +205,8 @@ class Connection(Session):
         elif not self._was_dismissed(packet.namespace):
             raise ProtocolError("DISCONNECT from a namespace that is not connected", code="disconnect_before_connect")
 
-    def _not_connected(self, packet: Packet) -> None:
-        if not self._was_dismissed(packet.namespace):
+    def _not_connected(self, namespace: str) -> None:
+        if not self._was_dismissed(namespace):
             raise ProtocolError("event for a namespace that is not connected", code="event_before_connect")
         self.dropped("after_disconnect")
 

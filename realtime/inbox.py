@@ -7,7 +7,7 @@ it reads on, so that a client that asks faster than it is served slows itself an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 Member = TypeVar("Member", bound=Hashable)
@@ -17,14 +17,21 @@ Job = tuple[str, Any, Any]
 """``("connect", auth, None)``, ``("event", data, ack id)`` or ``("end", reason, None)``."""
 
 
+About = TypeVar("About")
+Then = Callable[[About, Awaitable[None]], Coroutine[Any, Any, None]]
+
+
 class Host(Protocol[Given]):
     """What an inbox asks of its session."""
 
     def perform(self, member: Given, job: Job) -> Coroutine[Any, Any, None] | None:
         """What does this job, to be awaited; None when it is done or under way. Neither must raise."""
 
-    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
-        """Run this soon, after what was started before it; ``at_once`` as far as it goes without waiting."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this soon, after what was started before it."""
+
+    def run(self, work: Coroutine[Any, Any, None], then: Then[About], about: About) -> bool:
+        """Run this at once. True: it is done; else ``then(about, what is left of it)`` will be run."""
 
     def stop_reading(self) -> None: ...
 
@@ -59,8 +66,15 @@ class Inbox(Generic[Member]):
         lanes = self._lanes
         if member not in lanes:
             lanes[member] = None
-            # An event is begun at once; what changes who is here waits for its turn, until all that led to it is done.
-            self._host.start(self._work(member, job), job[0] == "event")
+            if job[0] != "event":  # what changes who is here waits for its turn, until all that led to it is done
+                self._host.start(self._work(member, job))
+                return
+            doing = self._host.perform(member, job)
+            if doing is None or self._host.run(doing, self._go_on, member):
+                if lanes[member]:
+                    self._host.start(self._work(member, self._next(member)))
+                else:
+                    del lanes[member]
             return
         lane = lanes[member]
         if lane is None:
@@ -70,6 +84,15 @@ class Inbox(Generic[Member]):
         if self._waiting >= self._limit and not self.full:
             self.full = True
             self._host.stop_reading()
+
+    async def _go_on(self, member: Member, rest: Awaitable[None]) -> None:
+        """An event was begun and has to wait: what is left of it, and then whatever came meanwhile."""
+        try:
+            await rest
+        except BaseException:
+            self._drop(member)
+            raise
+        await self._work(member, self._next(member))
 
     async def _work(self, member: Member, job: Job | None) -> None:
         """Lives while there is something to do for this membership, and no longer. Cancelled, it drops the rest."""
@@ -86,9 +109,13 @@ class Inbox(Generic[Member]):
                     self._host.start(self._work(member, job))
                     return
         finally:
-            lane = None if handed_on else self._lanes.pop(member)
-            if lane:
-                self._done(len(lane))
+            if not handed_on:
+                self._drop(member)
+
+    def _drop(self, member: Member) -> None:
+        lane = self._lanes.pop(member)
+        if lane:
+            self._done(len(lane))
 
     def _next(self, member: Member) -> Job | None:
         lane = self._lanes[member]

@@ -37,6 +37,9 @@ class MsgPackDecoder:
     def clear(self) -> None:
         """Nothing is ever half-received."""
 
+    def quick(self, frame: str | bytes) -> None:
+        """There is no quicker way than ``feed``."""
+
     def feed(self, frame: str | bytes) -> Packet | None:
         """Never None. Raises ProtocolError, with the reason as its ``code``, and UnreadablePayload."""
         if isinstance(frame, str):

@@ -10,11 +10,10 @@ client was let in; ``socket.rooms`` then still tells where it was.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from inspect import signature
-from time import perf_counter
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
 from fastapi.params import Depends
@@ -111,24 +110,20 @@ class EventHandler:
         self.concurrent = options.concurrent
         self.limit = parse_rate(options.limit) if options.limit else None
         self.received = Tally()
-        self._seconds = Series(())
+        self.seconds = Series(())
         self._namespace = namespace
         self._run = plan.run
 
     def count_in(self, metrics: Metrics) -> None:
         """Label values come from what is registered, so each event has numbers of its own from the start."""
         self.received = metrics.events_in.bound(self._namespace.name, self.name)
-        self._seconds = metrics.handler_seconds.bound(self._namespace.name, self.name)
+        self.seconds = metrics.handler_seconds.bound(self._namespace.name, self.name)
 
-    async def handle(self, socket: Socket, data: Sequence[Any]) -> Any:
-        """Run the handler; answers its value, JSON-ready. Raises what the client is to be told."""
+    def begin(self, socket: Socket, data: Sequence[Any]) -> Coroutine[Any, Any, Any]:
+        """What runs the handler and answers its value, JSON-ready. Both raise what the client is to be told."""
         if self.limit is not None:
             _check_rate(socket, self, socket.loop_time())
-        started = perf_counter()
-        try:
-            return await self._run(SocketCall(data[1:], socket, self._namespace))
-        finally:
-            self._seconds.observe(perf_counter() - started)
+        return self._run(SocketCall(data[1:], socket, self._namespace))
 
 
 class Home(Protocol):
@@ -178,6 +173,8 @@ class Namespace:
         self._dependencies = tuple(dependencies)
         self._home: Home | None = None
         self.events: dict[str, EventHandler] = {}
+        self.concurrent: set[str] = set()
+        """Events that may run beside others of the same client."""
         self._hooks: dict[str, Plan] = {}
         for name in dir(type(self)):
             function = getattr(type(self), name, None)
@@ -224,6 +221,8 @@ class Namespace:
             raise UsageError(f"the event {name!r} of {self.name} has a handler already")
         plan = self._compile(function, name, self._dependencies)
         self.events[name] = handler = EventHandler(self, name, plan, options)
+        if options.concurrent:
+            self.concurrent.add(name)
         if self._home is not None:
             handler.count_in(self._home.metrics)
 
@@ -316,11 +315,6 @@ class Namespace:
         self._home = home
         for handler in self.events.values():
             handler.count_in(home.metrics)
-
-    def overlaps(self, data: Sequence[Any]) -> bool:
-        """May this event run beside others of the same client?"""
-        handler = self.events.get(data[0])
-        return handler is not None and handler.concurrent
 
     async def let_in(self, socket: Socket, auth: Any) -> None:
         """The authorise step; what it raises is the refusal."""

@@ -49,8 +49,14 @@ __all__ = [
 ]
 
 _NUMBER_DIGITS: Final = len(str(ACK_LIMIT))
+_loads: Final = orjson.loads
+_SHORT_ID: Final = 2 + _NUMBER_DIGITS
+"""Where the payload begins at the latest, behind an id alone that is surely within its limit."""
 _SHORT_HEAD: Final = 64
 """Characters in which the hot path looks for the payload: room for a usual namespace and any id."""
+
+_QUICK_CHARACTERS: Final = 4_096
+"""Longer ones are read with patience: how they are read is no longer what they cost."""
 
 # Type, number of attachments, namespace, acknowledgement id; the payload is what follows. [0-9], not \d: ASCII only.
 _HEADER: Final = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*),?)?([0-9]*)")
@@ -61,6 +67,8 @@ _ACK: Final = PacketType.ACK
 
 _CONTAINERS: Final = (dict, list)
 
+Quick = tuple[list[Any], str, int | None]
+"""(data, namespace, id) of an event."""
 Place = tuple[Any, Any]
 """(dict or list, key or index) where an attachment belongs."""
 
@@ -77,8 +85,10 @@ class Decoder:
         "_known",
         "_limits",
         "_loads",
+        "_name",
         "_packet",
         "_places",
+        "_quick",
         "_surely_fits",
     )
 
@@ -87,9 +97,11 @@ class Decoder:
         self._depth = limits.depth
         self._easy = 2 * limits.depth  # characters: a level of nesting takes two
         self._loads = loads
+        self._name = limits.name
         self._known = "/"
         """The namespace that came last; it need not be looked at again."""
         self._surely_fits = limits.message_bytes // 4  # characters: none takes more than four bytes
+        self._quick = min(_QUICK_CHARACTERS, self._surely_fits, limits.values)
         self.clear()
 
     def clear(self) -> None:
@@ -110,6 +122,37 @@ class Decoder:
         """Bytes received of an unfinished packet, text and attachments."""
         return self._bytes
 
+    def quick(self, frame: str | bytes) -> Quick | None:
+        """What nearly every message is, read in a third of the time that ``feed`` takes: an event in text, whole and
+        of moderate size, with its Engine.IO digit. None for everything else, and nothing has changed then.
+        """
+        if frame[:2] != "42" or self._due or self._loads is not None or len(frame) > self._quick:
+            return None
+        start = frame.find("[", 2, _SHORT_HEAD)  # type: ignore[arg-type]
+        namespace, ack_id = "/", None
+        if start < 0:
+            return None
+        if start > 2:
+            head: str = frame[2:start]  # type: ignore[assignment]
+            if start < _SHORT_ID and head.isdigit() and head.isascii():  # isdigit() alone takes those of every script
+                ack_id = int(head)
+            elif (found := self._head(head)) is None:
+                return None
+            else:
+                namespace, ack_id = found
+        text: str = frame[start:]  # type: ignore[assignment]
+        if len(text) > self._easy and text.count("[") + text.count("{") > self._depth:
+            return None
+        try:
+            data = _loads(text)
+        except ValueError:
+            return None
+        if not data or type(name := data[0]) is not str or len(name) > self._name or name in LIFECYCLE_EVENTS:
+            return None
+        if not (len(data) == 2 and type(data[1]) is str) and json_text.may_hold_long_number(text):
+            return None
+        return data, namespace, ack_id
+
     def feed(self, frame: str | bytes) -> Packet | None:
         """Take a packet without its Engine.IO digit, or one attachment. None while attachments are due.
 
@@ -119,21 +162,6 @@ class Decoder:
             return self._feed_attachment(frame)
         if len(frame) > self._surely_fits:
             check_size(_size(frame), self._limits)
-        kind = frame[:1]
-        if kind == "2" or kind == "3":
-            start = frame.find("[", 1, _SHORT_HEAD)
-            if start == 1 and kind == "2":
-                return Packet(_EVENT, "/", self._event(frame[1:], "/", None), None)
-            if start > 1 and (head := self._head(frame[1:start])):
-                namespace, ack_id = head
-                if kind == "2":
-                    return Packet(_EVENT, namespace, self._event(frame[start:], namespace, ack_id), ack_id)
-                if ack_id is not None:
-                    return Packet(_ACK, namespace, self._json(frame[start:], namespace, None), ack_id)
-        return self._feed_any(frame)
-
-    def _feed_any(self, frame: str) -> Packet | None:
-        """Every packet there is; says what is wrong with the others."""
         match = _HEADER.match(frame)
         if match is None:
             refuse("bad_packet_type", "Unknown packet type")
@@ -218,20 +246,8 @@ class Decoder:
         return None
 
     def _event(self, text: str, namespace: str, ack_id: int | None) -> Any:
-        if self._loads is None and len(text) <= self._easy:
-            # What nearly every event is: short, so that a look for long numbers is all it takes.
-            try:
-                data = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                data = self._json(text, namespace, ack_id)
-            else:
-                if json_text.may_hold_long_number(text):
-                    data = self._json(text, namespace, ack_id)
-        else:
-            data = self._json(text, namespace, ack_id)
-        # Nearly every event passes here and is spared the call, which says what is wrong with the others.
-        if not data or type(data[0]) is not str or len(data[0]) > self._limits.name or data[0] in LIFECYCLE_EVENTS:
-            check_event(data, self._limits)
+        data = self._json(text, namespace, ack_id)
+        check_event(data, self._limits)
         return data
 
     def _connect(self, text: str, namespace: str, ack_id: int | None) -> Any:

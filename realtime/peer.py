@@ -37,7 +37,7 @@ class RawSession(Session):
     async def enter(self, sid: str, namespace: str, auth: Any) -> Member:
         """Ask to be let in. Raises AccessError with the application's words when it is refused or ended meanwhile."""
         member = self.join(sid, namespace, auth)
-        self.enqueue(member, ("connect", auth, None))
+        self.inbox.put(member, ("connect", auth, None))
         await self._settled
         if self.refusal is not None:
             self.lost(Reason.SERVER)

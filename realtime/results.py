@@ -31,7 +31,11 @@ def finisher(function: str, annotation: Any, adapter: TypeAdapter[Any]) -> Calla
     validate = adapter.validator.validate_python
     dump = adapter.serializer.to_python if _is_closed(annotation) else None
 
+    simple = annotation if any(annotation is each for each in _ALREADY_JSON) else None
+
     def finish(value: Any) -> Any:
+        if type(value) is simple:
+            return value
         try:
             checked = validate(value, from_attributes=True)
         except ValidationError as error:

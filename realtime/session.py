@@ -66,7 +66,7 @@ class Member:
 
     @property
     def busy(self) -> bool:
-        """Is something being done for it: its connect step, an event, its disconnect hook?"""
+        """Is something being done for it?"""
         return self.session.inbox.is_busy(self)
 
     def push(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> None:
@@ -306,7 +306,7 @@ class Session:
             label = self.core.application.label(member.namespace)
             self.core.metrics.members.add(label, amount=-1)
             self.core.metrics.disconnects.add(label, reason)
-            self.enqueue(member, ("end", reason, None))
+            self.inbox.put(member, ("end", reason, None))
         else:
             self.core.hub.forget(member)
 
@@ -332,13 +332,13 @@ class Session:
 
     # --- the port Host, for the inbox
 
-    def enqueue(self, member: Member, job: Job) -> None:
-        """This is to be done for the client, after what came before it."""
-        self.inbox.put(member, job)
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this soon, in the order of starting."""
+        self._workers.submit(work)
 
-    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
-        """Run this soon, in the order of starting; ``at_once`` as far as it goes without waiting."""
-        (self._workers.run if at_once else self._workers.submit)(work)
+    def run(self, work: Coroutine[Any, Any, None], then: Any = None, about: Any = None) -> bool:
+        """Run this at once, as far as it goes without waiting (see ``Workers.run``)."""
+        return self._workers.run(work, then, about)
 
     def stop_reading(self) -> None:
         if self.wire is not None:
@@ -357,7 +357,7 @@ class Session:
                 self.dropped("after_disconnect")
             elif member.running < self.core.settings.inbox_limit_events and application.overlaps(member, first):
                 member.running += 1
-                self.start(self._beside(member, first, second), at_once=True)
+                self._workers.run(self._beside(member, first, second))
             else:
                 return application.event(member, first, second)
             return None

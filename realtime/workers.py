@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ TURN: Final = 256
 """Jobs in a row before the loop may look at its sockets again."""
 
 Work = Coroutine[Any, Any, None]
+Then = Callable[[Any, Awaitable[None]], Work]
+Handed = tuple[Work, Any, Then | None, Any]
+"""A job that was begun: what it waits for, and what its rest is to be part of (see ``Workers.run``)."""
 
 _current_task = asyncio.current_task
 _enter_task = asyncio.tasks._enter_task  # documented: "Extending asyncio", task lifetime
@@ -57,39 +60,44 @@ class Workers:
         if not self._called:
             self.call()
 
-    def run(self, work: Work) -> None:
-        """Run this now, as far as it goes without waiting; the rest of it goes on in the worker's task.
+    def run(self, work: Work, then: Then | None = None, about: Any = None) -> bool:
+        """Run this now, as far as it goes without waiting: True when that was all of it, or it failed.
 
-        Where that is not possible (others wait, no worker is idle) it is submitted.
+        False: the rest of it goes on in the worker's task, inside ``then(about, rest)`` where that is given. Where
+        running it now is not possible (others wait, no worker is idle) all of it is the rest, and is submitted.
         """
         if self.ready or not self.idle:
-            self.submit(work)
-            return
+            self.submit(work if then is None else then(about, work))
+            return False
         worker = self.idle.pop()
+        task = worker.task
         self._unfinished += 1
         loop = self.loop
         caller = _current_task(loop)
         if caller is not None:
             _leave_task(loop, caller)
-        _enter_task(loop, worker.task)
+        _enter_task(loop, task)
         try:
             waits_for = worker.context.run(work.send, None)
         except StopIteration:
             self.finished()
-            if worker.is_done():
-                worker.wake(None)
-            else:
+            if worker.context == worker.clean and not task.cancelling():  # Worker.is_done, spelt out
                 self.idle.append(worker)
+            else:
+                worker.wake(None)
+            return True
         except BaseException as error:
             self.finished()
             worker.wake(None)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
             logger.error("a job failed", exc_info=error)
+            return True
         else:
-            worker.wake((work, waits_for))
+            worker.wake((work, waits_for, then, about))
+            return False
         finally:
-            _leave_task(loop, worker.task)
+            _leave_task(loop, task)
             if caller is not None:
                 _enter_task(loop, caller)
 
@@ -141,13 +149,13 @@ class Worker:
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
         self._parked: asyncio.Future[None] | None = None
-        self._handed: tuple[Work, Any] | None = None
+        self._handed: Handed | None = None
         self._stay = True
         self.context: Context = copy_context()
         self.clean: Context = self.context.copy()
         self.task: asyncio.Task[None] = pool.loop.create_task(self._work(), context=self.context)
 
-    def wake(self, handed: tuple[Work, Any] | None, stay: bool = False) -> None:
+    def wake(self, handed: Handed | None, stay: bool = False) -> None:
         """Go on with a job that was begun; with None look for jobs, or end unless it may ``stay``."""
         self._handed = handed
         self._stay = stay or handed is not None
@@ -176,7 +184,7 @@ class Worker:
             await self._park()
             handed, self._handed = self._handed, None
             if handed is not None:
-                await self._finish(_Begun(*handed))
+                await self._finish(_rest(*handed))
                 if self.is_done():
                     pool.call_if_needed()
                     return
@@ -193,10 +201,10 @@ class Worker:
             if self._handed is None:
                 raise
             handed, self._handed = self._handed, None
-            await self._finish(_Begun(*handed, cancelled=True))
+            await self._finish(_rest(*handed, cancelled=True))
             raise
 
-    async def _finish(self, work: Work | _Begun) -> None:
+    async def _finish(self, work: Awaitable[None]) -> None:
         try:
             await work
         except asyncio.CancelledError:
@@ -207,6 +215,11 @@ class Worker:
             logger.exception("a job failed")
         finally:
             self._pool.finished()
+
+
+def _rest(work: Work, waits_for: Any, then: Then | None, about: Any, cancelled: bool = False) -> Awaitable[None]:
+    rest = _Begun(work, waits_for, cancelled)
+    return rest if then is None else then(about, rest)
 
 
 class _Begun:

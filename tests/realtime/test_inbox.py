@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.inbox import Inbox, Job
+from realtime.inbox import About, Inbox, Job, Then
 from realtime.workers import Workers
 
 PATIENCE_SECONDS = 5
 
 
 class House:
-    """Keeps the port ``Host``. A job whose second field is ``wait`` waits for the gate of its member, one with
-    ``beside`` runs next to the others, the rest is done at once."""
+    """Keeps the port ``Host``. A job of the kind ``wait`` waits for the gate of its member, so does an event whose last
+    field says so, one with ``beside`` runs next to the others, the rest is done at once."""
 
     def __init__(self, limit: int = 8) -> None:
         self.workers = Workers(asyncio.get_running_loop())
@@ -33,11 +33,11 @@ class House:
         return self.gates.setdefault(member, asyncio.Event())
 
     def perform(self, member: str, job: Job) -> Coroutine[Any, Any, None] | None:
-        kind, what, _ = job
+        kind, what, how = job
         if kind == "beside":
             self.start(self._do(member, what, waits=True))
             return None
-        return self._do(member, what, waits=kind == "wait")
+        return self._do(member, what, waits="wait" in (kind, how))
 
     async def _do(self, member: str, what: Any, waits: bool) -> None:
         self.began.append((member, what))
@@ -46,8 +46,11 @@ class House:
             await self.gate(member).wait()
         self.done.append((member, what))
 
-    def start(self, work: Coroutine[Any, Any, None], at_once: bool = False) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         self.workers.submit(work)
+
+    def run(self, work: Coroutine[Any, Any, None], then: Then[About], about: About) -> bool:
+        return self.workers.run(work, then, about)
 
     def stop_reading(self) -> None:
         self.reading.append(False)
@@ -84,6 +87,17 @@ def beside(number: int) -> Job:
     return ("beside", number, None)
 
 
+def event(number: int) -> Job:
+    return ("event", number, None)
+
+
+def waiting_event(number: int) -> Job:
+    return ("event", number, "wait")
+
+
+KINDS = [quick, wait, beside, event, waiting_event]
+
+
 async def began(made: House, *expected: tuple[str, int]) -> None:
     """Returns when these have begun and nothing more is under way but what waits."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -116,6 +130,75 @@ async def test_one_membership_does_not_wait_for_another() -> None:
         await began(made, ("a", 0), ("b", 0))
         await made.settle(left=1)
         assert made.done == [("b", 0)]
+
+
+async def idle(made: House) -> None:
+    """Returns when a worker waits, so that an event can begin at once."""
+    made.inbox.put("warm", quick(0))
+    await made.settle()
+    made.began.clear()
+    made.done.clear()
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_waits_for_nothing_is_done_before_put_returns() -> None:
+    async with house() as made:
+        await idle(made)
+        made.inbox.put("a", event(0))
+        assert made.done == [("a", 0)]
+        assert not made.inbox.is_busy("a")
+        assert len(made.workers) == 0
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_waits_goes_on_later_and_what_came_meanwhile_follows_in_order() -> None:
+    async with house() as made:
+        await idle(made)
+        made.inbox.put("a", waiting_event(0))
+        assert made.began == [("a", 0)]
+        for number, kind in enumerate((event, quick, waiting_event, event), 1):
+            made.inbox.put("a", kind(number))
+        made.inbox.put("b", event(0))
+        await began(made, ("a", 0), ("b", 0))
+        assert made.done == [("b", 0)]
+        made.gate("a").set()
+        await made.settle()
+        assert made.done == [("b", 0), *(("a", number) for number in range(5))]
+
+
+@pytest.mark.asyncio
+async def test_what_an_event_brings_about_while_it_is_begun_follows_it() -> None:
+    async with house() as made:
+        await idle(made)
+
+        async def bring() -> None:
+            made.inbox.put("a", quick(1))
+            made.inbox.put("a", event(2))
+            assert made.inbox.is_busy("a")
+            made.done.append(("a", 0))
+
+        do, made.perform = made.perform, lambda member, job: bring() if job[1] == 0 else do(member, job)  # type: ignore[method-assign]
+        made.inbox.put("a", event(0))
+        await made.settle()
+        assert made.done == [("a", 0), ("a", 1), ("a", 2)]
+        assert not made.inbox.is_busy("a")
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_is_cancelled_while_it_waits_takes_the_rest_with_it() -> None:
+    async with house(limit=2) as made:
+        await idle(made)
+        made.inbox.put("a", waiting_event(0))
+        for number in range(1, 4):
+            made.inbox.put("a", event(number))
+        assert made.reading == [False]
+        task = made.tasks["a"]
+        assert task is not None
+        task.cancel()
+        await made.settle()
+        assert made.done == []
+        assert made.reading == [False, True]
+        assert not made.inbox.is_busy("a")
 
 
 @pytest.mark.asyncio
@@ -206,9 +289,7 @@ async def test_what_comes_while_something_runs_beside_is_served() -> None:
         assert sorted(made.done) == [("a", 0), ("a", 1), ("a", 2)]
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([quick, wait, beside])), max_size=40), st.integers(1, 6)
-)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(KINDS)), max_size=40), st.integers(1, 6))
 def test_everything_is_done_once_starts_in_order_and_reading_goes_on(script: list[tuple[str, Any]], limit: int) -> None:
     async def main() -> None:
         async with house(limit) as made:

@@ -34,7 +34,11 @@ def feed(*frames: str | bytes, decoder: Decoder | None = None) -> Packet | None:
     for frame in frames[:-1]:
         assert decoder.feed(frame) is None
         assert decoder.pending
-    return decoder.feed(frames[-1])
+    quick = None if isinstance(frames[-1], bytes) else decoder.quick("4" + frames[-1])
+    packet = decoder.feed(frames[-1])
+    if quick is not None:
+        assert packet == Packet(EVENT, quick[1], quick[0], quick[2])
+    return packet
 
 
 def refused(*frames: str | bytes, decoder: Decoder | None = None) -> ProtocolError:
@@ -400,6 +404,8 @@ def test_an_error_repeats_nothing_of_the_clients() -> None:
 def test_an_event_comes_back_as_it_was(name: str, args: list[Any], namespace: str, ack_id: int | None) -> None:
     [(is_text, frame)] = SocketIOText().event(namespace, name, args, ack_id).frames
     assert is_text
+    quick = Decoder().quick(frame.decode())
+    assert quick is None or quick == ([name, *args], namespace, ack_id)
     assert feed(frame.decode()[1:]) == Packet(EVENT, namespace, [name, *args], ack_id)
 
 
@@ -417,6 +423,50 @@ def test_an_acknowledgement_comes_back_as_it_was(args: list[Any], namespace: str
     found = [data if not is_text else data.decode()[1:] for is_text, data in encoded.frames]
     decoder = Decoder(PacketLimits(attachments=1_000))
     assert feed(*found, decoder=decoder) == Packet(ACK, namespace, args, ack_id)
+
+
+@pytest.mark.parametrize(
+    ("frame", "quick"),
+    [
+        ('42["hello"]', (["hello"], "/", None)),
+        ('4217["hello",{"a":[1,2.5,null]}]', (["hello", {"a": [1, 2.5, None]}], "/", 17)),
+        ('42/chat,["hello","you"]', (["hello", "you"], "/chat", None)),
+        ('42/chat,9["hello"]', (["hello"], "/chat", 9)),
+        ('42["long","' + "x" * 3_000 + '"]', (["long", "x" * 3_000], "/", None)),
+    ],
+)
+def test_what_nearly_every_event_is_has_a_quick_way(frame: str, quick: Any) -> None:
+    assert Decoder().quick(frame) == quick
+    assert feed(frame[1:]) == Packet(EVENT, quick[1], quick[0], quick[2])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "3", "40", '431["answer"]', "42", "42[]", '42{"a":1}', '42["a"', '42["a"]x', "42[1]", '42["connect"]',
+        '42["' + "n" * 129 + '"]', '42["a",12345678901234567890]', '42["a",NaN]', '42/chat["a"]', '42/a?b,["a"]',
+        '4299999999999["a"]', '42١["a"]', '42-1["a"]', '42 1["a"]', '452-["a"]', "42" + nested(65),
+        '42["a",' + nested(64) + "]",
+        '42["a","' + "x" * 5_000 + '"]', b'42["a"]',
+    ],
+)  # fmt: skip
+def test_the_quick_way_leaves_everything_else_to_feed(frame: str | bytes) -> None:
+    assert Decoder().quick(frame) is None
+
+
+def test_the_quick_way_is_closed_while_attachments_are_due_and_to_a_servers_own_json() -> None:
+    decoder = Decoder()
+    assert feed("51-" + f'["a",{PLACE % 0}]', decoder=decoder) is None
+    assert decoder.quick('42["a"]') is None
+    assert Decoder(PacketLimits(), json.loads).quick('42["a"]') is None
+    assert Decoder(PacketLimits(message_bytes=20)).quick('42["abcd"]') is None
+
+
+@given(st.from_regex(r"42(/[a-z?]{0,3},?)?[0-9٠]{0,12}[\[{].{0,40}", fullmatch=True))
+def test_the_quick_way_reads_what_feed_reads(frame: str) -> None:
+    quick = Decoder().quick(frame)
+    if quick is not None:
+        assert Decoder().feed(frame[1:]) == Packet(EVENT, quick[1], quick[0], quick[2])
 
 
 @given(st.lists(frames, max_size=6))

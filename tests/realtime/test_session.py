@@ -291,7 +291,7 @@ async def test_a_full_inbox_stops_every_wire_that_comes_until_it_is_half_empty()
     member = room.let_in()
     room.scene.steps.gate = asyncio.Event()
     for _ in range(3):
-        room.session.enqueue(member, ("event", ["x"], None))
+        room.session.inbox.put(member, ("event", ["x"], None))
     other = MemoryWire()
     room.session.attach_wire(other, free=True)
     paused = (room.wire.paused, other.paused)
@@ -309,7 +309,7 @@ async def test_events_run_one_at_a_time_unless_the_application_lets_them_overlap
     member = room.let_in()
     room.scene.steps.gate = asyncio.Event()
     for number in range(3):
-        room.session.enqueue(member, ("event", [f"{number}"], None))
+        room.session.inbox.put(member, ("event", [f"{number}"], None))
     await room.scene.steps.began(1)
     assert member.busy
     assert room.scene.steps.names == ["0"]
@@ -318,7 +318,7 @@ async def test_events_run_one_at_a_time_unless_the_application_lets_them_overlap
     await room.scene.settle()
     room.scene.steps.gate.clear()
     for number in range(3, 6):
-        room.session.enqueue(member, ("event", [f"{number}"], None))
+        room.session.inbox.put(member, ("event", [f"{number}"], None))
     await room.scene.steps.began(6)
     assert room.scene.steps.names == [f"{number}" for number in range(6)]
     assert room.scene.steps.finished == 3
@@ -335,7 +335,7 @@ async def test_there_is_an_end_to_what_runs_at_once_for_one_client() -> None:
     room.scene.steps.beside = True
     room.scene.steps.gate = asyncio.Event()
     for number in range(4 + 1 + 4):  # four beside each other, one in its place, and four wait
-        room.session.enqueue(member, ("event", [f"{number}"], None))
+        room.session.inbox.put(member, ("event", [f"{number}"], None))
     await room.scene.steps.began(5)
     assert (member.running, room.wire.paused) == (4, True)
     assert room.scene.steps.names == ["0", "1", "2", "3", "4"]
@@ -352,7 +352,7 @@ async def test_the_disconnect_hook_runs_once_after_what_was_sent_before_and_may_
         found.append((member.sid in room.scene.register.leaving, reason, room.scene.steps.names.copy()))
 
     room.scene.steps.ended = ended  # type: ignore[method-assign]
-    room.session.enqueue(member, ("event", ["a"], None))
+    room.session.inbox.put(member, ("event", ["a"], None))
     room.session.leave(member, Reason.CLIENT)
     room.session.leave(member, Reason.CLIENT)
     room.session.lost(Reason.TRANSPORT_CLOSE)

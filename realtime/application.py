@@ -20,6 +20,7 @@ from realtime.identity import Identity
 from realtime.limits import Quota
 from realtime.names import Reason
 from realtime.namespace import Namespace
+from realtime.plan import FOREIGN, translated
 from realtime.session import Core, Member, State
 
 logger = logging.getLogger("realtime")
@@ -166,6 +167,8 @@ class Application:
                 value = await handler.begin(member.socket or self._host.socket_of(member), data)
             finally:
                 handler.seconds.observe(perf_counter() - started)
+            if handler.finish is not None:
+                value = handler.finish(value)
             if ack is not None:
                 self._acknowledge(member, ack, (value,))
         except Exception as error:
@@ -198,6 +201,8 @@ class Application:
 
     def _explain(self, error: Exception, member: Member, what: str) -> dict[str, Any]:
         """What the client is told; what is our own fault is logged, under the same incident id."""
+        if isinstance(error, FOREIGN):
+            error = translated(error)
         incident = secrets.token_hex(6)
         answer = wire_error(error, incident)
         if not isinstance(error, RealtimeError) or isinstance(error, UsageError):

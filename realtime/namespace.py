@@ -113,6 +113,9 @@ class EventHandler:
         self.seconds = Series(())
         self._namespace = namespace
         self._run = plan.run
+        self._begin = plan.begin
+        self.finish = None if plan.begin is None else plan.finish
+        """What is left to do with the value of what ``begin`` gave."""
 
     def count_in(self, metrics: Metrics) -> None:
         """Label values come from what is registered, so each event has numbers of its own from the start."""
@@ -120,9 +123,12 @@ class EventHandler:
         self.seconds = metrics.handler_seconds.bound(self._namespace.name, self.name)
 
     def begin(self, socket: Socket, data: Sequence[Any]) -> Coroutine[Any, Any, Any]:
-        """What runs the handler and answers its value, JSON-ready. Both raise what the client is to be told."""
+        """What runs the handler; its value may have to be finished. Both raise what the client is to be told, or one
+        of ``plan.FOREIGN``."""
         if self.limit is not None:
             _check_rate(socket, self, socket.loop_time())
+        if self._begin is not None:
+            return self._begin(data)
         return self._run(SocketCall(data[1:], socket, self._namespace))
 
 

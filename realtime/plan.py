@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,18 @@ class Plan:
     cleans up first. Two calls at once do not touch each other.
     """
 
-    __slots__ = ("_execute", "_recipe", "_recompile", "_variant", "arguments", "handler", "returns", "run")
+    __slots__ = (
+        "_execute",
+        "_recipe",
+        "_recompile",
+        "_variant",
+        "arguments",
+        "begin",
+        "finish",
+        "handler",
+        "returns",
+        "run",
+    )
 
     run: Runner
 
@@ -65,6 +76,13 @@ class Plan:
         self._variant: tuple[Overrides, Plan] | None = None
         self._execute = _unbound(handler) if unbound else runner(handler, recipe)
         self.run = self._execute if recompile is None else self._run_overridable
+        self.begin: Callable[[Sequence[Any]], Coroutine[Any, Any, Any]] | None = None
+        """``run`` in two halves, for a handler that wants one argument and nothing else: checks the payload, which has
+        the event's name in front, and is the handler's own coroutine. What that raises wants ``translated``, what it
+        answers wants ``finish``. None for every other plan."""
+        self.finish = recipe.finish
+        if recompile is None and not unbound and _wants_one(recipe):
+            self.begin = _beginner(partial(in_thread, handler) if recipe.blocking else handler, recipe)
 
     def bind(self, owner: object) -> Plan:
         """The plan of a function that was compiled with ``skip_first``, as a method of ``owner``."""
@@ -93,12 +111,19 @@ def runner(handler: Callable[..., Any], recipe: Recipe) -> Runner:
     """The cheapest way to run this recipe: most have at most one argument and no dependency."""
     called = partial(in_thread, handler) if recipe.blocking else handler
     count = len(recipe.arguments)
-    plain = not recipe.steps and recipe.inputs == Inputs(tuple(range(count)))
-    if plain and count == 0:
+    if not count and _plain(recipe):
         return _no_argument(called, recipe)
-    if plain and count == 1 and recipe.arguments[0].required:
+    if _wants_one(recipe):
         return _one_argument(called, recipe)
     return _any_arguments(called, recipe)
+
+
+def _plain(recipe: Recipe) -> bool:
+    return not recipe.steps and recipe.inputs == Inputs(tuple(range(len(recipe.arguments))))
+
+
+def _wants_one(recipe: Recipe) -> bool:
+    return len(recipe.arguments) == 1 and recipe.arguments[0].required and _plain(recipe)
 
 
 def translated(error: HTTPException | WebSocketException) -> RealtimeError:
@@ -117,7 +142,8 @@ def translated(error: HTTPException | WebSocketException) -> RealtimeError:
     )
 
 
-_FOREIGN: Final = (HTTPException, WebSocketException)
+FOREIGN: Final = (HTTPException, WebSocketException)
+"""What ``translated`` takes."""
 
 
 def _no_argument(called: Callable[..., Any], recipe: Recipe) -> Runner:
@@ -128,28 +154,36 @@ def _no_argument(called: Callable[..., Any], recipe: Recipe) -> Runner:
             raise payload.miscounted(len(call.args))
         try:
             result = await called()
-        except _FOREIGN as error:
+        except FOREIGN as error:
             raise translated(error) from error
         return result if finish is None else finish(result)
 
     return run
 
 
-def _one_argument(called: Callable[..., Any], recipe: Recipe) -> Runner:
-    finish, payload = recipe.finish, Payload(recipe.arguments)
+def _beginner(called: Callable[..., Any], recipe: Recipe) -> Callable[[Sequence[Any]], Coroutine[Any, Any, Any]]:
+    payload = Payload(recipe.arguments)
     name, validate = recipe.arguments[0].name, recipe.arguments[0].adapter.validator.validate_python
 
-    async def run(call: Call) -> Any:
-        args = call.args
-        if len(args) != 1:
-            raise payload.miscounted(len(args))
+    def begin(data: Sequence[Any]) -> Any:
+        if len(data) != 2:
+            raise payload.miscounted(len(data) - 1)
         try:
-            value = validate(args[0])
+            value = validate(data[1])
         except ValidationError as error:
             raise invalid(error_details(error, name)) from None
+        return called(value)
+
+    return begin
+
+
+def _one_argument(called: Callable[..., Any], recipe: Recipe) -> Runner:
+    finish, begin = recipe.finish, _beginner(called, recipe)
+
+    async def run(call: Call) -> Any:
         try:
-            result = await called(value)
-        except _FOREIGN as error:
+            result = await begin(("", *call.args))
+        except FOREIGN as error:
             raise translated(error) from error
         return result if finish is None else finish(result)
 
@@ -174,7 +208,7 @@ def _any_arguments(called: Callable[..., Any], recipe: Recipe) -> Runner:
     async def run(call: Call) -> Any:
         try:
             return await cleaned(call)
-        except _FOREIGN as error:
+        except FOREIGN as error:
             raise translated(error) from error
 
     return run

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, HTTPException
+from pydantic import BaseModel
 
 from realtime import Identity, Namespace, Server, Socket
 from realtime.testing import MemoryClient, Refused
@@ -182,3 +184,48 @@ async def test_the_rest_is_waited_for_and_no_longer() -> None:
     gate.set()
     await within(rest)
     assert done.is_set()
+
+
+@pytest.mark.asyncio
+async def test_a_handler_of_one_argument_answers_and_refuses_as_any_other() -> None:
+    """It is begun without the machinery that a dependency needs."""
+    server = Server(settings=settings_for())
+    namespace = Namespace("/secure")
+
+    class Room(BaseModel):
+        name: str
+        size: int = 1
+
+    @namespace.event
+    async def make(room: Room) -> Room:
+        if room.name == "taken":
+            raise HTTPException(409, "Taken")
+        return room
+
+    @namespace.event
+    def make_in_a_thread(room: Room) -> Room:
+        return room
+
+    @namespace.event
+    async def make_with_help(room: Room, size: Annotated[int, Depends(lambda: 2)]) -> Room:
+        if room.name == "taken":
+            raise HTTPException(409, "Taken")
+        return room
+
+    server.include(namespace)
+    assert namespace.events["make"].plan.begin is not None
+    assert namespace.events["make_with_help"].plan.begin is None
+    client = await enter_as_guest(server)
+    for name in ("make", "make_in_a_thread", "make_with_help"):
+        assert await client.call("/secure", name, {"name": "free"}) == {"name": "free", "size": 1}
+        for payload in ([{}], [{"name": "a", "size": "x"}], [{}, {}], []):
+            assert (await client.call("/secure", name, *payload))["error"]["code"] == "invalid_payload"
+        if name != "make_in_a_thread":
+            refused = await client.call("/secure", name, {"name": "taken"})
+            assert refused == {"error": {"code": "http_409", "message": "Taken"}}
+
+
+async def enter_as_guest(server: Server) -> MemoryClient:
+    client = MemoryClient(server)
+    await client.connect("/secure")
+    return client

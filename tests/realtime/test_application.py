@@ -218,7 +218,8 @@ async def test_a_handler_of_one_argument_answers_and_refuses_as_any_other() -> N
     client = await enter_as_guest(server)
     for name in ("make", "make_in_a_thread", "make_with_help"):
         assert await client.call("/secure", name, {"name": "free"}) == {"name": "free", "size": 1}
-        for payload in ([{}], [{"name": "a", "size": "x"}], [{}, {}], []):
+        wrong: list[list[dict[str, str]]] = [[{}], [{"name": "a", "size": "x"}], [{}, {}], []]
+        for payload in wrong:
             assert (await client.call("/secure", name, *payload))["error"]["code"] == "invalid_payload"
         if name != "make_in_a_thread":
             refused = await client.call("/secure", name, {"name": "taken"})

@@ -211,3 +211,9 @@ def test_a_token_is_signed_with_the_configured_secret(tmp_path: Path) -> None:
 def test_a_token_that_cannot_be_signed_is_a_sentence(tmp_path: Path) -> None:
     env = {"REALTIME_JWT_ALGORITHM": "RS256"}
     assert "realtime: " in refusal(run("token", "--user", "alice", folder=tmp_path, env=env))
+
+
+def test_what_is_loaded_is_out_of_the_collectors_way_before_the_first_client_comes() -> None:
+    program = "import gc; from realtime.cli import settle_memory; settle_memory(); print(gc.get_freeze_count())"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert int(found.stdout) > 10_000

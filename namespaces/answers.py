@@ -15,7 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from realtime import AccessError, LimitError, OutsideError, PayloadError, RealtimeError, UsageError, json_bytes
+from realtime import (
+    AccessError,
+    LimitError,
+    OutsideError,
+    PayloadError,
+    RealtimeError,
+    UsageError,
+    json_bytes,
+    wire_error,
+)
 
 logger = logging.getLogger("realtime.http")
 
@@ -67,13 +76,13 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         {"loc": [str(part)[:128] for part in each["loc"]], "message": each["msg"], "type": each["type"]}
         for each in error.errors()[:20]
     ]
-    return as_json({"code": "invalid_request", "message": _sentence(details), "details": details}, 422)
+    return as_json(PayloadError(_sentence(details), code="invalid_request", details=details).as_dict(), 422)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
-    return as_json({"code": code, "message": str(error.detail)}, error.status_code, error.headers)
+    return as_json(RealtimeError(str(error.detail), code=code).as_dict(), error.status_code, error.headers)
 
 
 async def _nobody_listens(request: Request, error: Exception) -> Response:
@@ -85,8 +94,7 @@ async def _our_fault(request: Request, error: Exception) -> Response:
     """Nothing of the exception is told; the incident stands in the log too."""
     incident = secrets.token_hex(6)
     logger.error("%s %r failed (incident %s)", request.method, request.url.path, incident, exc_info=error)
-    words = {"code": "internal", "message": "The server could not handle this", "details": {"incident": incident}}
-    return as_json(words, 500)
+    return as_json(wire_error(error, incident), 500)
 
 
 def _sentence(details: list[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from realtime import PlainDialect, read_json
+from realtime import PayloadError, PlainDialect, read_json
 
 Told = dict[str, Any] | None
 """None: there is no word for it. Other writers on the bus may send whatever they like under our names of events;
@@ -66,7 +66,7 @@ def told_error(name: str, data: dict[str, Any]) -> Told:
 
 
 def problem(code: str, message: str) -> dict[str, Any]:
-    return {"type": "error", "code": code, "message": message}
+    return {"type": "error", **PayloadError(message, code=code).as_dict()}
 
 
 def read_object(text: str) -> dict[str, Any] | str:

@@ -18,6 +18,7 @@ from realtime.errors import (
     ProtocolError,
     RealtimeError,
     UsageError,
+    wire_error,
 )
 from realtime.errors import Refusal as Fail
 from realtime.identity import Identity, Tokens, find_token, problem_with_user
@@ -81,6 +82,7 @@ __all__ = [
     "problem_with_user",
     "read_json",
     "user_room",
+    "wire_error",
     "write_json",
 ]
 

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from realtime.docs import add_docs
 from realtime.drops import Dropped
-from realtime.errors import CloseCode, OutsideError, UsageError
+from realtime.errors import AccessError, CloseCode, OutsideError, UsageError
 from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
@@ -272,7 +272,8 @@ class SocketIORoute(BaseRoute):
         elif scope["type"] == "http" and rest == CLIENT_FILE.name:
             await FileResponse(CLIENT_FILE, media_type="text/javascript", headers=PUBLIC)(scope, receive, send)
         elif scope["type"] == "http":
-            await JSONResponse({"code": "not_found", "message": "No such file"}, 404)(scope, receive, send)
+            refusal = AccessError("No such file", code="not_found").as_dict()
+            await JSONResponse(refusal, 404)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": "no such path"})
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from realtime.classic import Classic, Refused
 from realtime.context import Socket
-from realtime.errors import LimitError, RealtimeError, UsageError, wire_error
+from realtime.errors import LimitError, RealtimeError, UsageError, connect_refusal, label_of, wire_error
 from realtime.identity import Identity
 from realtime.limits import Quota
 from realtime.names import Reason
@@ -111,7 +111,7 @@ class Application:
             return
         except Exception as error:
             answer = self._explain(error, member, "connect")
-            self._turn_away(member, {"message": answer["message"], "data": answer}, early)
+            self._turn_away(member, connect_refusal(answer), early)
             return
         if not early and not session.accept(member, {"sid": member.sid}):
             self._give_back(member)  # it left while its connect handler ran
@@ -207,7 +207,7 @@ class Application:
         answer = wire_error(error, incident)
         if not isinstance(error, RealtimeError) or isinstance(error, UsageError):
             logger.error("%s of %s failed (incident %s)", what, member.namespace, incident, exc_info=error)
-        code = "internal" if answer["code"] == "internal" else _label(error)
+        code = "internal" if answer["code"] == "internal" else label_of(error)
         self._host.metrics.errors.add(self.label(member.namespace), code)
         return answer
 
@@ -259,11 +259,6 @@ class Application:
         user = self._counted.pop(member.sid, None)
         if user is not None:
             self._quota.give(user)
-
-
-def _label(error: Exception) -> str:
-    """Codes of our own classes are few; those of Refusal are the application's words and could be anything."""
-    return type(error).code if isinstance(error, RealtimeError) else "internal"
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

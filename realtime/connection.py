@@ -14,7 +14,7 @@ from typing import Any
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
 from realtime.engineio_frames import read_attachment
-from realtime.errors import AccessError, CloseCode, LimitError, PayloadError, ProtocolError
+from realtime.errors import AccessError, CloseCode, LimitError, PayloadError, ProtocolError, connect_refusal
 from realtime.limits import Gcra
 from realtime.names import Reason
 from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload
@@ -183,7 +183,8 @@ class Connection(Session):
             return
         if self._too_many_namespaces():
             refusal = LimitError("Too many namespaces on one connection", code="too_many_namespaces").as_dict()
-            self._answer(self.dialect.connect_error(namespace, {"message": refusal["message"], "data": refusal}))
+            self.core.metrics.errors.add(self.core.application.label(namespace), "too_many_namespaces")
+            self._answer(self.dialect.connect_error(namespace, connect_refusal(refusal)))
             return
         if self._dismissed:
             self._dismissed.discard(namespace)
@@ -261,7 +262,7 @@ class Connection(Session):
         self._dismissed.add(namespace)
         if member.state is State.PENDING:
             refusal = AccessError("Ended while it was let in", code="ended").as_dict()
-            self.refuse(member, {"message": refusal["message"], "data": refusal})
+            self.refuse(member, connect_refusal(refusal))
         else:
             self._answer(self.dialect.disconnect(namespace))
             self.leave(member, reason)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from starlette.requests import HTTPConnection
 
-from realtime.errors import AccessError, LimitError, PayloadError
+from realtime.errors import AccessError, LimitError, PayloadError, Refusal, connect_refusal
 from realtime.identity import Identity
 from realtime.names import Reason, is_system_room, problem_with_name
 from realtime.rooms import Target
@@ -201,7 +201,7 @@ def on_loop_of(member: Member, call: Callable[..., object], *args: Any) -> None:
 def dismiss(member: Member, reason: str) -> None:
     """End a membership, on its own loop; one that is being decided on is refused."""
     if member.state is State.PENDING:
-        refusal = {"code": "refused", "message": "Connection refused by server"}
-        member.session.refuse(member, {"message": refusal["message"], "data": refusal})
+        refusal = Refusal("refused", "Connection refused by server")
+        member.session.refuse(member, connect_refusal(refusal.as_dict()))
     elif member.state is State.JOINED:
         member.session.dismiss(member.namespace, reason)

@@ -13,8 +13,11 @@ RealtimeError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
+
+from realtime.names import Reason
 
 
 class CloseCode(IntEnum):
@@ -35,6 +38,21 @@ class CloseCode(IntEnum):
     BAD_PROTOCOL = 4501
     REVOKED = 4503
     REPLACED = 4504
+
+
+DISMISSALS: Final[Mapping[str, tuple[CloseCode, str]]] = {
+    Reason.EXPIRED: (CloseCode.POLICY, "Token expired"),
+    Reason.LIMIT: (CloseCode.TOO_FAST, "too many messages"),
+    Reason.DRAINING: (CloseCode.DRAINING, "server shutting down"),
+    Reason.REPLACED: (CloseCode.REPLACED, "replaced by another connection"),
+}
+"""How a plain client's connection is closed when its membership ends for a reason; 1000 and no words for any other."""
+
+CODES: Final = frozenset(
+    {"ended", "origin", "system_room", "too_many_connections", "too_many_namespaces", "too_many_rooms"}
+    | {"expired_token", "invalid_token", "unauthorized", "unknown_event", "unknown_namespace"}
+)
+"""Codes of ours beside those of the classes: what may be a label of a metric. An application's could be anything."""
 
 
 class RealtimeError(Exception):
@@ -134,6 +152,18 @@ class UsageError(RealtimeError):
     """Our caller's mistake; the message says what was expected and what came."""
 
     code = "usage"
+
+
+def label_of(error: BaseException) -> str:
+    """The code of an error as the label of a metric: one of ours, or that of its family."""
+    if not isinstance(error, RealtimeError):
+        return "internal"
+    return error.code if error.code in CODES else type(error).code
+
+
+def connect_refusal(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What CONNECT_ERROR carries for an error object: a sentence for people, and all of it as ``data``."""
+    return {"message": answer["message"], "data": answer}
 
 
 def wire_error(error: BaseException, incident: str) -> dict[str, Any]:

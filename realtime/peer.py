@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from realtime.codecs import Dialect, Encoded, json_bytes, text
 from realtime.context import Socket
-from realtime.errors import AccessError, CloseCode, LimitError, RealtimeError, Refusal
+from realtime.errors import DISMISSALS, AccessError, CloseCode, LimitError, RealtimeError, Refusal
 from realtime.limits import Gcra
 from realtime.names import LIFECYCLE_EVENTS, Reason
 from realtime.ports import Wire
@@ -89,14 +89,6 @@ class RawSession(Session):
     def dismiss(self, namespace: str, reason: str) -> None:
         code, words = DISMISSALS.get(reason, (CloseCode.DONE, ""))
         self.close(code, words, reason)
-
-
-DISMISSALS: Mapping[str, tuple[CloseCode, str]] = {
-    Reason.EXPIRED: (CloseCode.POLICY, "Token expired"),
-    Reason.LIMIT: (CloseCode.TOO_FAST, "too many messages"),
-    Reason.DRAINING: (CloseCode.DRAINING, "server shutting down"),
-    Reason.REPLACED: (CloseCode.REPLACED, "replaced by another connection"),
-}
 
 
 class Inbound(Protocol):

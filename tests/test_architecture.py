@@ -32,6 +32,8 @@ TESTED_ELSEWHERE = {
 }
 """Source files without a test file of the same name, each with its reason."""
 
+ERROR_KEYS = {"code", "message"}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -120,6 +122,17 @@ def test_every_source_file_has_its_test_file(path: Path) -> None:
         [Path("tests") / path.parent.with_name(f"test_{path.parent.name}.py")] if len(path.parts) > 2 else []
     )
     assert any((ROOT / test).exists() for test in [own, *of_its_package]), f"{own} is missing"
+
+
+@pytest.mark.parametrize("path", sources(*PACKAGES), ids=str)
+def test_error_objects_are_made_in_one_place(path: Path) -> None:
+    """``{"code", "message"}`` is what ``realtime/errors.py`` says it is, on every wire."""
+    made = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Dict) and _keys(node) >= ERROR_KEYS]
+    assert bool(made) == (path.as_posix() == "realtime/errors.py"), made
+
+
+def _keys(node: ast.Dict) -> set[object]:
+    return {key.value for key in node.keys if isinstance(key, ast.Constant)}
 
 
 def test_no_exception_outlives_its_file() -> None:

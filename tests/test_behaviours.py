@@ -72,4 +72,8 @@ def test_every_test_of_a_behaviour_has_a_line() -> None:
     assert beside == {
         "test_so_it_does_over_websocket",  # 8 and 9 on the other wires
         "test_a_violation_is_the_end",  # 3 and 5 on the other wires
+        # why clients leave: more than those tests ask for
+        "test_the_hook_is_told_why_once_and_the_client_with_a_close_code",
+        "test_a_connection_that_breaks_is_an_error_of_the_transport",
+        "test_every_reason_is_here",
     }

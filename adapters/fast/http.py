@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from adapters.fast.upgrade import HEADER_FIELDS
+from realtime.errors import LimitError
 from realtime.metrics import HTTP_REFUSED
 from realtime.seldom import Seldom
 
@@ -51,7 +52,7 @@ class Refusal(NamedTuple):
     message: str
 
     def response(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        body = json.dumps({"code": self.code, "message": self.message}).encode()
+        body = json.dumps(LimitError(self.message, code=self.code).as_dict()).encode()
         own = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -15,6 +15,8 @@ from realtime.errors import (
     RealtimeError,
     Refusal,
     UsageError,
+    connect_refusal,
+    label_of,
     wire_error,
 )
 
@@ -84,6 +86,26 @@ def test_the_text_of_a_foreign_error_or_of_our_callers_mistake_stays_here(error:
     assert told["code"] == "internal"
     assert told["details"] == {"incident": "abc"}
     assert str(error) not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "label"),
+    [
+        (ValueError("x"), "internal"),
+        (LimitError("x"), "rate_limited"),
+        (LimitError("x", code="too_many_rooms"), "too_many_rooms"),
+        (LimitError("x", code="anything at all"), "rate_limited"),
+        (Refusal("unknown_event"), "unknown_event"),
+        (Refusal("room_full"), "refused"),
+    ],
+)
+def test_a_label_is_a_word_of_ours(error: BaseException, label: str) -> None:
+    assert label_of(error) == label
+
+
+def test_a_refused_connection_is_told_a_sentence_and_the_whole_error() -> None:
+    answer = AccessError("No", code="ended").as_dict()
+    assert connect_refusal(answer) == {"message": "No", "data": {"code": "ended", "message": "No"}}
 
 
 def test_close_codes_say_whether_to_come_back() -> None:

@@ -319,9 +319,8 @@ class Chat(Namespace):
 
     # --- doors
 
-    @staticmethod
-    def check_readable(room: str) -> None:
-        problem = problem_with_name(room, "room")
+    def check_readable(self, room: str) -> None:
+        problem = problem_with_name(room, "room", self._settings.room_name_limit_characters)
         if problem is not None:
             raise PayloadError(problem)
         if is_system_room(room):

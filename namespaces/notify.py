@@ -106,7 +106,7 @@ class Notify(Namespace):
     @event
     async def publish(self, socket: Socket, data: TopicNotice) -> dict[str, Any]:
         """Needs the scope ``notify:publish:TOPIC`` in a token, whatever the environment."""
-        check_topic(data.topic)
+        check_topic(data.topic, self._settings.room_name_limit_characters)
         check_scope(socket.user, data.topic)
         return await self.send(data.topic, data)
 
@@ -128,7 +128,7 @@ class Notify(Namespace):
         self, request: HTTPConnection, topic: str, notice: Notice, idempotency_key: str | None
     ) -> dict[str, Any]:
         """Publish once for each key: a repeated request gets the first answer, a different body 409."""
-        check_topic(topic)
+        check_topic(topic, self._settings.room_name_limit_characters)
         identity = self._doorman.by_token(request)
         if self._settings.production:
             check_scope(identity, topic)
@@ -159,8 +159,8 @@ class Notify(Namespace):
         return self.stream(request, topic, dialect=STREAM)
 
 
-def check_topic(topic: str) -> None:
-    problem = problem_with_name(topic, "topic")
+def check_topic(topic: str, limit: int) -> None:
+    problem = problem_with_name(topic, "topic", limit)
     if problem is not None:
         raise PayloadError(problem)
     if is_system_room(topic):

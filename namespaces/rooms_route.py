@@ -26,19 +26,19 @@ def general_route(realtime: Realtime) -> APIRouter:
         name = "/" if namespace == "root" else f"/{namespace}"
         async with realtime.server.raw(name, websocket, {"username": username}, None, (room,)) as peer:
             async for text in peer:
-                await _handle(peer, text)
+                await _handle(peer, text, realtime.settings.event_name_limit_characters)
 
     return router
 
 
-async def _handle(peer: Peer, text: str) -> None:
+async def _handle(peer: Peer, text: str, limit: int) -> None:
     found = read_object(text)
     if isinstance(found, str):
         peer.say(problem("invalid_json", found))
         return
     name, id = found.get("event"), found.get("id")
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT:
-        peer.say(problem("invalid_payload", f"event must be a name of at most {NAME_LIMIT} characters"))
+    if not isinstance(name, str) or not 0 < len(name) <= limit:
+        peer.say(problem("invalid_payload", f"event must be a name of at most {limit} characters"))
     elif not _is_id(id):
         peer.say(problem("invalid_payload", "id must be a number or a short string"))
     else:

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from realtime.errors import AccessError, LimitError, PayloadError, Refusal, connect_refusal
 from realtime.identity import Identity
-from realtime.names import Reason, is_system_room, problem_with_name
+from realtime.names import NAME_LIMIT, Reason, is_system_room, problem_with_name
 from realtime.rooms import Target
 from realtime.session import Member, State
 from realtime.spoken import name_and_args
@@ -125,11 +125,12 @@ class Socket:
         LimitError for too many rooms. A room it is in already is no change, nor is any room for a client that
         left meanwhile.
         """
-        check_room(room)
+        limits = self._member.session.core.settings
+        check_room(room, limits.room_name_limit_characters)
         if room in self.rooms:
             return
         await self._house.on_room("may_join", self, room)
-        limit = self._member.session.core.settings.rooms_per_connection
+        limit = limits.rooms_per_connection
         if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
             raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
         try:
@@ -150,7 +151,7 @@ class Socket:
 
     async def leave(self, room: str) -> None:
         """Leave a room whose name the client chose; ``left`` runs if it was in it. Raises as ``join`` does."""
-        check_room(room)
+        check_room(room, self._member.session.core.settings.room_name_limit_characters)
         if self._house.leave(self._member, room):
             await self._house.on_room("left", self, room)
 
@@ -179,9 +180,9 @@ class Socket:
 NOT_YOURS: Final = "This room belongs to the system"
 
 
-def check_room(room: str) -> None:
+def check_room(room: str, limit: int = NAME_LIMIT) -> None:
     """A room that a client may name. Raises PayloadError or AccessError."""
-    problem = problem_with_name(room, "room")
+    problem = problem_with_name(room, "room", limit)
     if problem is not None:
         raise PayloadError(problem)
     if is_system_room(room):

@@ -18,7 +18,7 @@ UserId = NewType("UserId", str)
 ROOT: Final = NamespaceName("/")
 
 NAME_LIMIT: Final = 128
-"""Characters in a room, topic, user or event name (CONTRACT section 5)."""
+"""Characters in a user name; in the name of an event, room or topic, where no setting says otherwise."""
 
 LIFECYCLE_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "*"}
@@ -43,14 +43,15 @@ def name_key(name: str) -> str:
     return normalize("NFKC", normalize("NFKC", name).casefold())
 
 
-def problem_with_name(name: object, what: str) -> str | None:
-    """Say in one sentence what is wrong with a room, topic or user name; None when it is fine."""
+def problem_with_name(name: object, what: str, limit: int = NAME_LIMIT) -> str | None:
+    """Say in one sentence what is wrong with a room, topic or user name; None when it is fine. ``limit`` is in
+    characters."""
     if not isinstance(name, str):
         return f"{what} must be a string"
     if not name:
         return f"{what} must not be empty"
-    if len(name) > NAME_LIMIT:
-        return f"{what} is longer than {NAME_LIMIT} characters"
+    if len(name) > limit:
+        return f"{what} is longer than {limit} characters"
     if not name.isprintable():
         # isprintable() is false for control, format (zero-width, right-to-left marks), surrogate
         # and line-separator characters; the plain space is the one separator it lets through.

@@ -17,6 +17,7 @@ def codec(
     limits = PacketLimits(
         settings.attachment_limit,
         settings.json_depth_limit,
+        settings.event_name_limit_characters,
         message_bytes=message_limit,
         values=settings.json_element_limit,
     )

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     attachment_limit: int = Field(10, ge=0)
     json_depth_limit: int = Field(64, ge=1)
     json_element_limit: int = Field(50_000, ge=100)
+    event_name_limit_characters: int = Field(128, ge=1)
+    room_name_limit_characters: int = Field(128, ge=1)
     rooms_per_connection: int = Field(100, ge=1)
     namespaces_per_connection: int = Field(100, ge=1)
     events_per_second: float = Field(100, gt=0)

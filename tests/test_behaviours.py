@@ -76,4 +76,8 @@ def test_every_test_of_a_behaviour_has_a_line() -> None:
         "test_the_hook_is_told_why_once_and_the_client_with_a_close_code",
         "test_a_connection_that_breaks_is_an_error_of_the_transport",
         "test_every_reason_is_here",
+        # every limit of ours
+        "test_a_limit_is_a_setting_a_number_and_no_flood_of_lines",
+        "test_an_upgrade_has_its_time",
+        "test_a_room_of_more_characters_may_be_allowed",
     }

@@ -14,10 +14,11 @@ from realtime.errors import UsageError
 
 _REDIS_PY: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 _SENTINEL: Final = ("redis+sentinel", "valkey+sentinel")
+_CLUSTER: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss", "valkey+cluster": "redis"}
 _OPTIONS: Final = ("db", "username", "password", "socket_timeout", "socket_connect_timeout", "socket_keepalive")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Address:
     """Where Redis is. ``shown`` carries neither user, password nor options and may be logged."""
 
@@ -25,16 +26,21 @@ class Address:
     options: Mapping[str, Any] = field(repr=False)
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
+    seeds: tuple[tuple[str, int], ...] = ()
+    """Some nodes of a Cluster; any of them knows the others."""
 
     @classmethod
     def parse(cls, url: str) -> Address:
         """Raises UsageError; its sentence never repeats the URL, for a password may hide anywhere in a broken one."""
         scheme = url.partition(":")[0].lower()
-        if scheme not in _REDIS_PY and scheme not in _SENTINEL:
-            raise UsageError(f"A Redis URL begins with {', '.join([*_REDIS_PY, *_SENTINEL])}; this one does not")
+        known = [*_REDIS_PY, *_SENTINEL, *_CLUSTER]
+        if scheme not in known:
+            raise UsageError(f"A Redis URL begins with {', '.join(known)}; this one does not")
         try:
             parts = urlsplit(url)
             _check(parts)
+            if scheme in _CLUSTER:
+                return _cluster(parts, _CLUSTER[scheme])
             return _sentinel(parts) if scheme in _SENTINEL else _single(parts, _REDIS_PY[scheme])
         except (ValueError, TypeError):
             raise UsageError(
@@ -42,8 +48,15 @@ class Address:
                 "special characters in user and password are percent-encoded"
             ) from None
 
+    def node(self, host: str, port: int) -> Address:
+        """One server of this Cluster, with the same user, password and options."""
+        shown = f"redis://{f'[{host}]' if ':' in host else host}:{port}"
+        return Address(shown, {**self.options, "host": host, "port": port})
+
 
 def _expected(scheme: str) -> str:
+    if scheme in _CLUSTER:
+        return f"{scheme}://[user:password@]host1:port1,host2:port2"
     if scheme in _SENTINEL:
         return f"{scheme}://[user:password@]host1:port1,host2:port2/db/service"
     return "unix://[user:password@]/path?db=0" if scheme == "unix" else f"{scheme}://[user:password@]host:port/db"
@@ -87,15 +100,34 @@ def _sentinel(parts: SplitResult) -> Address:
     _, database, service = parts.path.split("/")
     if not service or parts.query:
         raise ValueError("no service, or options that Sentinel URLs do not have")
-    sentinels = []
-    for pair in hosts.split(","):
-        host, _, port = pair.rpartition(":")
-        if not host or not 0 < int(port) < 1 << 16:
-            raise ValueError("each is host:port")
-        sentinels.append((host.strip("[]"), int(port)))
+    sentinels = _hosts(hosts)
     options: dict[str, Any] = {"db": int(database or 0)}
     if user:
         options["username"] = unquote(user)
     if password:
         options["password"] = unquote(password)
-    return Address(f"{parts.scheme}://{hosts}/{options['db']}/{service}", options, tuple(sentinels), service)
+    return Address(f"{parts.scheme}://{hosts}/{options['db']}/{service}", options, sentinels, service)
+
+
+def _cluster(parts: SplitResult, scheme: str) -> Address:
+    """The options are those of a single server; a Cluster has no databases."""
+    login, at, hosts = parts.netloc.rpartition("@")
+    seeds = _hosts(hosts)
+    if parts.path.strip("/") not in ("", "0"):
+        raise ValueError("a Cluster has one database")
+    netloc = f"{login}{at}cluster:1"
+    options = dict(parse_url(parts._replace(scheme=scheme, netloc=netloc, path="").geturl()))
+    if options.get("db"):
+        raise ValueError("a Cluster has one database")
+    _try(options)
+    return Address(f"{parts.scheme}://{hosts}", options, seeds=seeds)
+
+
+def _hosts(text: str) -> tuple[tuple[str, int], ...]:
+    found = []
+    for pair in text.split(","):
+        host, _, port = pair.rpartition(":")
+        if not host or not 0 < int(port) < 1 << 16:
+            raise ValueError("each is host:port")
+        found.append((host.strip("[]"), int(port)))
+    return tuple(found)

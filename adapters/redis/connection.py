@@ -36,6 +36,8 @@ class Link:
         self._transport = None if writer is None else writer.transport
 
     async def write(self, *commands: tuple[bytes, ...]) -> None:
+        if not self.connection.is_connected:  # redis-py would open another one, which nobody would know of
+            raise exceptions.ConnectionError("the link is closed")
         await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
 
     async def read(self, seconds: float | None = None) -> Any:

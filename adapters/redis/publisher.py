@@ -33,6 +33,14 @@ _OF_NO_USE: Final = (exceptions.AuthenticationError, exceptions.AuthorizationErr
 """Failures that asking again does not change."""
 
 
+class CommandRefused(OutsideError):
+    """Redis answered with an error: the command was not carried out."""
+
+    def __init__(self, error: exceptions.ResponseError) -> None:
+        super().__init__(f"Redis {describe(error)}")
+        self.error = error
+
+
 @dataclass(slots=True)
 class _Order:
     command: tuple[bytes, ...]
@@ -60,8 +68,8 @@ class Publisher:
     async def send(self, *command: bytes) -> Any:
         """The answer to one command, within PATIENCE_SECONDS.
 
-        Raises OutsideError; whether the command was carried out is then open, except that one which
-        was still waiting never is. Cancellation likewise.
+        Raises CommandRefused, and otherwise OutsideError; whether the command was carried out is then open,
+        except that one which was still waiting never is. Cancellation likewise.
         """
         order = self._enqueue(command)
         try:
@@ -69,6 +77,10 @@ class Publisher:
                 return await order.answer
         except TimeoutError:
             raise _failure("did not answer in time") from None
+
+    def post(self, *command: bytes) -> None:
+        """Send it ahead of the next ``send``, and do not wait; its failure is nobody's. Raises OutsideError."""
+        self._enqueue(command).answer.add_done_callback(_look_away)
 
     def _enqueue(self, command: tuple[bytes, ...]) -> _Order:
         if self._over:
@@ -139,7 +151,7 @@ async def _answer(link: Link, order: _Order) -> None:
     try:
         reply = await link.read()
     except exceptions.ResponseError as error:
-        _fail([order], _failure(describe(error), retry=False))
+        _fail([order], CommandRefused(error))
     else:
         if not order.answer.done():
             order.answer.set_result(reply)
@@ -149,6 +161,11 @@ def _fail(orders: list[_Order], error: OutsideError) -> None:
     for order in orders:
         if not order.answer.done():
             order.answer.set_exception(error)
+
+
+def _look_away(answer: Future[Any]) -> None:
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _failure(sentence: str, *, retry: bool = True) -> OutsideError:

@@ -1,0 +1,231 @@
+"""One namespace's subscription: its channels come and go, it survives breaks, and it says when it was broken.
+
+A connection for each namespace: in a Cluster it goes where the namespace lives, and a break concerns it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Future
+from collections import Counter
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from redis import exceptions
+from redis.backoff import EqualJitterBackoff
+
+from adapters.redis.address import Address
+from adapters.redis.connection import FAILURES, Connections, Link, describe
+from adapters.redis.inflow import Inflow
+from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS
+from adapters.redis.shards import Shards
+from adapters.redis.subscriber import IDLE_SECONDS, PONG_SECONDS, STEADY_SECONDS
+from realtime.errors import LimitError, OutsideError
+
+log = logging.getLogger("realtime.bus")
+
+CHANNELS_LIMIT: Final = 200_000
+"""Of one namespace on one node; Redis needs about 200 bytes for each."""
+_AT_ONCE: Final = 500
+"""Channels in one command."""
+
+
+class Ear:
+    """Hears the channels it is told to. Belongs to the event loop of its first ``watch``.
+
+    ``hear(channel, message)`` is called for each message; ``broken()`` once when the subscription breaks or cannot
+    be made, and ``back()`` once when all its channels stand again: what was published in between was not heard.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        key: bytes,
+        inflow: Inflow[Any],
+        *,
+        hear: Callable[[bytes, bytes], None],
+        broken: Callable[[], None],
+        back: Callable[[], None],
+    ) -> None:
+        self._shards, self._key, self._inflow = shards, key, inflow
+        self._hear, self._broken, self._back = hear, broken, back
+        self._wished: dict[bytes, None] = {}
+        self._standing: set[bytes] = set()
+        self._missing: set[bytes] = set()
+        """Asked for when the connection was made, and not confirmed yet."""
+        self._waiting: dict[bytes, Future[None]] = {}
+        self._leaving: Counter[bytes] = Counter()
+        self._link: Link | None = None
+        self._word = b""
+        self._address: Address | None = None
+        self._connections: Connections | None = None
+        self._backoff = EqualJitterBackoff(cap=1.0, base=0.05)  # seconds
+        self._failures = 0
+        self._since: float | None = None
+        self._lost: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def up(self) -> bool:
+        """Everything that is wished was subscribed to, and the link lives."""
+        return self._since is not None and self._lost is None
+
+    async def watch(self, channel: bytes) -> None:
+        """Returns when it stands. Raises OutsideError when that takes too long (it is wished all the same)."""
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        if len(self._wished) >= CHANNELS_LIMIT and channel not in self._wished:
+            raise LimitError(f"A node hears at most {CHANNELS_LIMIT} channels of one namespace")
+        if channel in self._standing:
+            return
+        waiting = self._waiting.get(channel)
+        if waiting is None:
+            waiting = self._waiting[channel] = asyncio.get_running_loop().create_future()
+        self._start()
+        if channel not in self._wished:
+            self._wished[channel] = None
+            await self._say(self._word, channel)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.shield(waiting)
+        except TimeoutError:
+            raise OutsideError("Redis did not answer in time", retry_after=RETRY_SECONDS) from None
+
+    async def unwatch(self, channel: bytes) -> None:
+        """Nothing of it is heard from now on. Never raises."""
+        if channel not in self._wished:
+            return
+        del self._wished[channel]
+        self._standing.discard(channel)
+        self._missing.discard(channel)
+        waiting = self._waiting.pop(channel, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        if self._link is not None:
+            self._leaving[channel] += 1
+            await self._say(self._word.replace(b"SUB", b"UNSUB"), channel)
+
+    async def close(self) -> None:
+        """Ends the connection; whoever waits gets OutsideError. Repeats do nothing."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        while self._waiting:
+            _, waiting = self._waiting.popitem()
+            if not waiting.done():
+                waiting.set_exception(OutsideError("The bus is closed"))
+                waiting.exception()  # nobody need be waiting any more
+
+    def _start(self) -> None:
+        if self._task is None:
+            # A context of its own: the first caller's request would otherwise be kept for good.
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="redis ear", context=Context())
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._listen()
+                except (*FAILURES, OutsideError) as error:
+                    await self._lose(error)
+                except Exception as error:
+                    log.exception("A subscription failed")  # a defect, ours or redis-py's: it goes on
+                    await self._lose(error)
+        finally:
+            self._link = None
+            if self._connections is not None:
+                await self._connections.close()
+
+    async def _listen(self) -> None:
+        """Subscribe to what is wished, then hear. Ends with one of FAILURES or OutsideError."""
+        link = await self._subscribe()
+        while True:
+            if not self._missing and not self.up:
+                self._stands()
+            await self._inflow.room()
+            reply = await link.read(IDLE_SECONDS)
+            if reply is None:
+                await link.write((b"PING",))
+                reply = await link.read(PONG_SECONDS)
+                if reply is None:
+                    raise exceptions.TimeoutError("no answer to a ping")
+            if isinstance(reply, list) and len(reply) == 3:
+                self._take(*reply)
+
+    async def _subscribe(self) -> Link:
+        address = await self._shards.address_of(self._key)
+        self._word = b"SSUBSCRIBE" if await self._shards.sharded(self._key) else b"SUBSCRIBE"
+        if address is not self._address or self._connections is None:
+            if self._connections is not None:
+                await self._connections.close()
+            # No retries inside: each break shall be seen, counted and waited for here.
+            self._address, self._connections = address, Connections(address, "sub", size=1, retries=0)
+        link = await self._connections.lend()
+        self._link, self._missing = link, set(self._wished)
+        self._leaving.clear()
+        wished = list(self._wished)
+        for start in range(0, len(wished), _AT_ONCE):
+            await link.write((self._word, *wished[start : start + _AT_ONCE]))
+        return link
+
+    def _take(self, kind: Any, channel: Any, payload: Any) -> None:
+        """A message, or a confirmation. Raises ConnectionError when the server takes a channel away."""
+        if kind in (b"message", b"smessage"):
+            if channel in self._wished:
+                self._hear(channel, payload)
+        elif kind in (b"subscribe", b"ssubscribe"):
+            if self._leaving[channel] > 0:
+                return  # of an earlier wish: its end and then the new beginning are still on their way
+            self._missing.discard(channel)
+            if channel in self._wished:
+                self._standing.add(channel)
+                waiting = self._waiting.pop(channel, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(None)
+        elif kind in (b"unsubscribe", b"sunsubscribe"):
+            if self._leaving[channel] <= 0:
+                raise exceptions.ConnectionError("the slot has moved")
+            self._leaving[channel] -= 1
+            if not self._leaving[channel]:
+                del self._leaving[channel]
+
+    def _stands(self) -> None:
+        now = asyncio.get_running_loop().time()
+        lost, self._lost, self._since = self._lost, None, now
+        if lost is not None:
+            log.warning("The subscription at %s is back after %.1f s", self._shown, now - lost)
+            self._back()
+
+    async def _lose(self, error: BaseException) -> None:
+        """Cut the link, tell it once for each break, and wait a little longer each time."""
+        link, self._link = self._link, None
+        self._standing.clear()
+        self._shards.distrust()
+        if link is not None and self._connections is not None:
+            await self._connections.cut(link)
+        if self._lost is None:
+            now = asyncio.get_running_loop().time()
+            if self._since is not None and now - self._since > STEADY_SECONDS:
+                self._failures = 0
+            self._lost = now
+            what = error.message if isinstance(error, OutsideError) else f"Redis {describe(error)}"
+            log.warning("The subscription at %s is lost: %s; trying again", self._shown, what)
+            self._broken()
+        await asyncio.sleep(self._backoff.compute(self._failures))
+        self._failures += 1
+
+    @property
+    def _shown(self) -> str:
+        return self._address.shown if self._address is not None else "Redis"
+
+    async def _say(self, word: bytes, channel: bytes) -> None:
+        """Where the way breaks, the reading finds out, and comes back with all that is wished then."""
+        if self._link is not None:
+            try:
+                await self._link.write((word, channel))
+            except FAILURES:
+                self._link.abort()

@@ -1,0 +1,167 @@
+"""Which server a key lives on, and commands and scripts that are sent there. One server, Sentinel or Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis import exceptions
+from redis.crc import key_slot
+
+from adapters.redis.address import Address
+from adapters.redis.connection import FAILURES, Connections, describe
+from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS, CommandRefused, Publisher
+from adapters.redis.scripts import Script
+from realtime.errors import OutsideError
+from realtime.metrics import Metrics
+
+ATTEMPTS: Final = 3
+"""For one command: after a slot moved, and after Redis forgot a script."""
+_ASKED_LIMIT: Final = 5
+"""Servers of a Cluster that are asked for its map, one after the other."""
+
+_Node = tuple[str, int]
+
+
+class Shards:
+    """Belongs to the event loop it is first used in.
+
+    In a Cluster the map of slots is fetched when it is first needed, and again after any sign that it is old: a slot
+    that has moved, a server that does not answer.
+    """
+
+    def __init__(self, address: Address, metrics: Metrics) -> None:
+        self._address = address
+        self._metrics = metrics
+        self._publishers: dict[Address, Publisher] = {}
+        self._by_node: dict[_Node, Address] = {}
+        self._map: list[tuple[int, int, _Node]] = []
+        self._old = True
+        self._lock = asyncio.Lock()
+        self._known: dict[Address, set[bytes]] = {}
+        self._sharded: bool | None = None
+        self._closed = False
+
+    async def sharded(self, key: bytes) -> bool:
+        """Does this server know sharded channels (Redis 7)? Raises OutsideError."""
+        if self._sharded is None:
+            try:
+                answer = await self.send(key, b"COMMAND", b"INFO", b"SPUBLISH")
+            except CommandRefused:
+                answer = None  # a user or a proxy without COMMAND: plain channels are understood by all
+            self._sharded = bool(answer and answer[0])
+        return self._sharded
+
+    async def address_of(self, key: bytes) -> Address:
+        """The server (or the Sentinels' service) that has this key. Raises OutsideError."""
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        if not self._address.seeds:
+            return self._address
+        if self._old:
+            await self._refresh()
+        slot = key_slot(key)
+        for first, last, node in self._map:
+            if first <= slot <= last:
+                return self._by_node[node]
+        self.distrust()
+        raise OutsideError("Redis serves no such slot now", retry_after=RETRY_SECONDS)
+
+    async def send(self, key: bytes, *command: bytes) -> Any:
+        """The answer of the server that has the key. Raises OutsideError as ``Publisher.send`` does."""
+        for attempt in range(ATTEMPTS):
+            address = await self.address_of(key)
+            try:
+                return await self._publisher(address).send(*command)
+            except CommandRefused as refusal:
+                moved = isinstance(refusal.error, exceptions.MovedError)
+                if isinstance(
+                    refusal.error, exceptions.AskError | exceptions.ClusterDownError
+                ):  # MOVED is an ASK there
+                    self.distrust()
+                if not moved or attempt + 1 == ATTEMPTS:
+                    raise
+            except OutsideError:
+                self.distrust()
+                raise
+        raise AssertionError("unreachable")
+
+    async def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
+        """The answer of a script. It is sent once to each server, ahead of its first use there and again when the
+        server has forgotten it, so that calls keep their order. Raises OutsideError."""
+        command = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+        for attempt in range(ATTEMPTS):
+            address = await self.address_of(keys[0])
+            known = self._known.setdefault(address, set())
+            if script.sha not in known:
+                known.add(script.sha)
+                self._publisher(address).post(b"SCRIPT", b"LOAD", script.text)
+            try:
+                return await self.send(keys[0], *command)
+            except CommandRefused as refusal:
+                if not isinstance(refusal.error, exceptions.NoScriptError) or attempt + 1 == ATTEMPTS:
+                    raise
+                self._known.clear()
+        raise AssertionError("unreachable")
+
+    def distrust(self) -> None:
+        """Something went wrong: the map may be old. The next command fetches it."""
+        self._old, self._sharded = True, None
+
+    async def close(self) -> None:
+        """What is on its way fails with OutsideError. Repeats do nothing."""
+        self._closed = True
+        publishers = list(self._publishers.values())
+        self._publishers.clear()
+        await asyncio.gather(*(publisher.close() for publisher in publishers))
+
+    def _publisher(self, address: Address) -> Publisher:
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        publisher = self._publishers.get(address)
+        if publisher is None:
+            publisher = self._publishers[address] = Publisher(address, self._metrics)
+        return publisher
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if not self._old:
+                return
+            asked = [*dict.fromkeys([*(node for _, _, node in self._map), *self._address.seeds])]
+            random.shuffle(asked)
+            failure = "is not there"
+            for node in asked[:_ASKED_LIMIT]:
+                try:
+                    async with asyncio.timeout(PATIENCE_SECONDS):
+                        await self._take(node, await _slots(self._address.node(*node)))
+                    return
+                except FAILURES as error:
+                    failure = describe(error)
+            raise OutsideError(f"Redis {failure}", retry_after=RETRY_SECONDS)
+
+    async def _take(self, asked: _Node, found: Any) -> None:
+        """A new map. Publishers of servers that are in it no longer are closed."""
+        self._map = [
+            (int(first), int(last), ((master[0] or b"").decode() or asked[0], int(master[1])))
+            for first, last, master, *_ in found
+        ]
+        self._old = False
+        nodes = {node for _, _, node in self._map}
+        self._by_node = {node: self._by_node.get(node) or self._address.node(*node) for node in nodes}
+        kept = set(self._by_node.values())
+        gone = [self._publishers.pop(address) for address in list(self._publishers) if address not in kept]
+        self._known = {address: known for address, known in self._known.items() if address in kept}
+        await asyncio.gather(*(publisher.close() for publisher in gone))
+
+
+async def _slots(address: Address) -> Any:
+    """What one server of a Cluster says. Raises one of FAILURES."""
+    connections = Connections(address, "map", size=1, retries=0)
+    try:
+        async with connections.connection() as link:
+            await link.write((b"CLUSTER", b"SLOTS"))
+            return await link.read()
+    finally:
+        await connections.close()

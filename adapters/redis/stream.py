@@ -1,0 +1,157 @@
+"""What a node knows of one namespace's log: its keys, the newest place seen, how far each watched channel came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from adapters.redis.ear import Ear
+from adapters.redis.inflow import Inflow
+from adapters.redis.keys import Keys, token
+from adapters.redis.message import NewLog, read_message
+from adapters.redis.seal import RefusedMessage, Signer
+from adapters.redis.seen import Seen
+from adapters.redis.shards import Shards
+from realtime.metrics import Metrics
+from realtime.ports import Followed, Notice, NoticeKind, Told
+from realtime.positions import DraftId, Entry, Position
+
+TOLD_LIMIT: Final = 1_000
+"""A volatile emission for several channels comes in on each of them within milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all streams of a journal have in common."""
+
+    prefix: str
+    node: str
+    signer: Signer
+    shards: Shards
+    inflow: Inflow[Followed]
+    metrics: Metrics
+    changed: Callable[[], None]
+    """A subscription broke or is back."""
+    doubtful: Callable[[Stream], None]
+    """Somebody says that another log has begun; only a script knows."""
+
+
+class Stream:
+    """Turns what its ear hears into what a follower is told: each entry once, in the order of positions."""
+
+    def __init__(self, namespace: str, shared: Shared) -> None:
+        self.namespace = namespace
+        self.keys = Keys(shared.prefix, namespace)
+        self.seen = Seen()
+        self._shared = shared
+        self._inflow, self._metrics = shared.inflow, shared.metrics
+        self._came: dict[bytes, Position] = {}
+        """By watched channel: everything of it up to here came in, or was told to be read from the log."""
+        self._behind: dict[bytes, Position] = {}
+        self._last = Position("", 0)
+        """The newest that came in since the subscription stood."""
+        self._returning = False
+        self._told: dict[DraftId, None] = {}
+        """Volatile emissions for several channels that came in on one of them; bounded."""
+        self.ear = Ear(
+            shared.shards, self.keys.log, shared.inflow, hear=self._hear, broken=self._broken, back=self._back
+        )
+
+    def complete(self, channel: bytes, position: Position) -> None:
+        """From here on everything of this channel comes in, or is missed."""
+        self._came[channel] = max(position, self._came.get(channel, position), key=lambda place: place.offset)
+
+    def forget(self, channel: bytes) -> None:
+        self._came.pop(channel, None)
+        self._behind.pop(channel, None)
+
+    @property
+    def watched(self) -> list[bytes]:
+        return list(self._came)
+
+    def behind(self, end: Position, heads: Mapping[bytes, int]) -> dict[bytes, Position]:
+        """Of these channels, those whose newest entry in the log has not come in."""
+        return {
+            channel: Position(end.epoch, offset)
+            for channel, offset in heads.items()
+            if (came := self._came.get(channel)) is not None and (came.epoch != end.epoch or came.offset < offset)
+        }
+
+    def still_behind(self, found: dict[bytes, Position]) -> bool:
+        """Was something of this missing a round ago? Then it is not asked for again: the log will be read."""
+        lost = {
+            channel: place
+            for channel, place in self._behind.items()
+            if (came := self._came.get(channel)) is not None
+            and channel in found
+            and (came.epoch != place.epoch or came.offset < place.offset)
+        }
+        self._came.update(lost)
+        self._behind = {channel: place for channel, place in found.items() if channel not in lost}
+        return bool(lost)
+
+    def learn(self, epoch: str, offset: int, draft: str = "") -> None:
+        """The log was seen to have come so far."""
+        if self.seen.take(epoch, offset, draft):
+            self._inflow.push(Notice(NoticeKind.EPOCH, self.namespace))
+
+    def _hear(self, channel: bytes, message: bytes) -> None:
+        try:
+            heard = read_message(self._shared.signer, self.namespace, message)
+        except RefusedMessage as refused:
+            self._metrics.bus_refused.add(refused.reason)
+            return
+        if isinstance(heard, NewLog):
+            if heard.epoch != self.seen.epoch:
+                self._shared.doubtful(self)
+        elif isinstance(heard, Told):
+            self._hear_told(heard, len(message))
+        else:
+            self._hear_entry(heard, len(message))
+
+    def _hear_entry(self, entry: Entry, size: int) -> None:
+        position = entry.position
+        if position.epoch == self._last.epoch and position.offset <= self._last.offset:
+            return  # it is for several channels, and came in on one of them before
+        self._last = position
+        node, number = entry.draft.id
+        self.learn(position.epoch, position.offset, f"{node}:{number}")
+        for room in entry.draft.channels:
+            channel = token(room)
+            if channel in self._came:
+                self._came[channel] = position
+        self._metrics.bus_messages.add("in")
+        self._inflow.push(entry, size)
+
+    def _hear_told(self, told: Told, size: int) -> None:
+        draft = told.draft
+        if draft.id[0] == self._shared.node:
+            return
+        if len(draft.channels) > 1:
+            if draft.id in self._told:
+                return
+            self._told[draft.id] = None
+            if len(self._told) > TOLD_LIMIT:
+                del self._told[next(iter(self._told))]
+        self._metrics.bus_messages.add("in")
+        self._inflow.push(told, size)
+
+    def compared(self) -> None:
+        """The log was asked how far it is, and what it says was learnt."""
+        if self._returning:
+            self._returning = False
+            self._inflow.push(Notice(NoticeKind.BACK, self.namespace))
+
+    def _broken(self) -> None:
+        self._returning = False
+        self._shared.changed()
+        self._inflow.push(Notice(NoticeKind.BROKEN, self.namespace))
+
+    def _back(self) -> None:
+        """Not told yet: first the log is compared with what was seen of it, for it may be another."""
+        self._last = Position("", 0)
+        self._behind.clear()
+        self._returning = True
+        self._shared.changed()
+        self._shared.doubtful(self)

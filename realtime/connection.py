@@ -38,6 +38,11 @@ STRAY_ACKS = 100
 class Connection(Session):
     """One Engine.IO session."""
 
+    __slots__ = (  # a dictionary of this many names would be 1.6 kB
+        "_attachment_by", "_burst", "_connect_by", "_dismissed", "_idle", "_ping_at", "_pong_by", "_rate", "_refused",
+        "_strays", "_unknown", "decoder", "message_limit", "ping_interval", "ping_timeout", "upgrading",
+    )  # fmt: skip
+
     kind = "socketio"
 
     def __init__(

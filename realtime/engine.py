@@ -17,7 +17,7 @@ import engineio
 from realtime.codecs import NOOP_FRAME, PONG_PROBE, Encoded
 from realtime.connection import Connection
 from realtime.deadlines import Alarm
-from realtime.environ import header_of, make_environ, query_of
+from realtime.environ import header_of, make_environ, query_of, what_lasts
 from realtime.errors import CloseCode, HandshakeError, UsageError
 from realtime.limits import SlidingWindow
 from realtime.names import NAME_LIMIT, Reason
@@ -146,7 +146,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return bool(allowed(origin, make_environ(scope, self.origins.client_address(scope))))
 
     def open(self, scope: Mapping[str, Any], wire: Wire) -> Link:
-        connection = self.new_connection(self.generate_id(), scope)
+        connection = self.new_connection(self.generate_id(), what_lasts(scope))
         may_upgrade = wire.name == "polling" and self.allow_upgrades and "websocket" in self.transports
         connection.greet(wire, ["websocket"] if may_upgrade else [])
         return connection

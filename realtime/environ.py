@@ -11,6 +11,11 @@ from urllib.parse import parse_qsl
 PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 
+def what_lasts(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """A scope without what belongs to its request alone: FastAPI's exit stacks, what the server offered."""
+    return {key: value for key, value in scope.items() if key != "extensions" and not key.startswith("fastapi_")}
+
+
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """The first value of each query parameter."""
     found: dict[str, str] = {}

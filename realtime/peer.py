@@ -26,6 +26,8 @@ PATIENCE_MESSAGES = 200
 class RawSession(Session):
     """A session that speaks a raw dialect and is in one namespace."""
 
+    __slots__ = ("_settled", "_wire_by", "refusal")
+
     kind = "raw"
 
     def __init__(self, core: Core, id: str, dialect: Dialect, scope: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any
 
 from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
@@ -21,6 +21,7 @@ from realtime.drops import Drops
 from realtime.endings import note_end
 from realtime.errors import CloseCode
 from realtime.inbox import Inbox, Job
+from realtime.layers import Application, Index
 from realtime.leaving import Leaving
 from realtime.loops import PerLoop
 from realtime.metrics import Metrics
@@ -83,41 +84,6 @@ class Member:
         return self.asked.expect(callback)
 
 
-class Application(Protocol):
-    """What sessions ask of the layers above; handed over once, at construction."""
-
-    def knows(self, namespace: str) -> bool: ...
-
-    def overlaps(self, member: Member, data: Sequence[Any]) -> bool:
-        """May this event run beside others of the same client?"""
-
-    def limited(self, namespace: str) -> bool:
-        """Does the limit of events per second hold here?"""
-
-    def label(self, namespace: str) -> str:
-        """For metrics: where clients choose the names of namespaces, they must not grow a table with them."""
-
-    def connect(self, member: Member, auth: Any) -> Coroutine[Any, Any, None]:
-        """Authorise, answer CONNECT or CONNECT_ERROR, greet. Must not raise."""
-
-    def event(self, member: Member, data: Sequence[Any], ack: int | None) -> Coroutine[Any, Any, None]:
-        """Handle and acknowledge. Must not raise."""
-
-    async def ended(self, member: Member, reason: str) -> None:
-        """Run the disconnect hook. Must not raise."""
-
-    def expired(self, member: Member) -> None:
-        """The member's token has reached its end: tell it and dismiss it."""
-
-
-class Index(Protocol):
-    """What sessions ask of the hub."""
-
-    def attach(self, member: Member) -> None: ...
-    def detach(self, member: Member) -> None: ...
-    def forget(self, member: Member) -> None: ...
-
-
 @dataclass(slots=True)
 class Core:
     """What the sessions of one server share."""
@@ -125,8 +91,8 @@ class Core:
     settings: Settings
     metrics: Metrics
     drops: Drops
-    hub: Index
-    application: Application
+    hub: Index[Member]
+    application: Application[Member]
     bounds: Bounds
     new_sid: Callable[[], str]
     sessions: dict[str, Session] = field(default_factory=dict)
@@ -137,6 +103,11 @@ class Core:
 
 class Session:
     """A client connection of any kind. Subclasses speak the protocol of their wire."""
+
+    __slots__ = (
+        "_workers", "alarm", "closed", "core", "dialect", "environ", "id", "inbox", "loop", "members", "outbox",
+        "scope", "thread", "wire",
+    )  # fmt: skip
 
     kind = "session"
 

@@ -65,6 +65,17 @@ class Head:
         return (path if path.startswith(b"/") else b""), query
 
 
+_USUAL: Final = {
+    name: name
+    for name in (
+        b"host", b"connection", b"upgrade", b"origin", b"user-agent", b"pragma", b"cache-control", b"accept-encoding",
+        b"accept-language", b"cookie", b"authorization", b"sec-websocket-version", b"sec-websocket-key",
+        b"sec-websocket-extensions", b"sec-websocket-protocol", b"x-forwarded-for", b"x-forwarded-proto",
+    )
+}  # fmt: skip
+"""Each connection keeps its headers: their names are kept once."""
+
+
 def parse_head(data: bytes) -> Head:
     """A request head that an HTTP parser has accepted already."""
     lines = data.split(b"\r\n")
@@ -73,7 +84,8 @@ def parse_head(data: bytes) -> Head:
     for line in lines[1:]:
         if line:
             name, _, value = line.partition(b":")
-            headers.append((name.lower(), value.strip(_BLANK)))
+            name = name.lower()
+            headers.append((_USUAL.get(name, name), value.strip(_BLANK)))
     return Head(method, target, headers, len(data))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.environ import header_of, make_environ, query_of
+from realtime.environ import header_of, make_environ, query_of, what_lasts
 
 latin = st.text(st.characters(max_codepoint=0xFF))
 
@@ -114,3 +114,9 @@ def test_no_header_gets_out_of_its_own_names(headers: list[tuple[str, str]]) -> 
     assert all(environ[name] == value for name, value in plain.items() if name != "asgi.scope")
     added = environ.keys() - plain.keys()
     assert all(name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"} for name in added)
+
+
+def test_what_lasts_of_a_scope_is_what_the_handshake_said() -> None:
+    scope = {"type": "websocket", "headers": [], "state": {"pool": 1}, "app": "app", "user": "ann"}
+    of_the_request = {"extensions": {"direct": object()}, "fastapi_inner_astack": object()}
+    assert what_lasts({**scope, **of_the_request}) == scope

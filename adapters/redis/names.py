@@ -7,16 +7,14 @@ one ``ttl_seconds`` more, and no longer; a node that lives renews them three tim
 from __future__ import annotations
 
 import asyncio
-import atexit
 import secrets
-import threading
-from asyncio import Task
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
+from adapters.own_loop import OwnLoop
 from adapters.redis.address import Address
 from adapters.redis.publisher import Publisher
 from realtime.errors import OutsideError
@@ -72,13 +70,11 @@ class RedisNameHolders:
         self._node = secrets.token_hex(8).encode()
         self._counts: Counter[str] = Counter()
         self._announced: set[str] = set()
-        self._gate = threading.Lock()
-        self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        refuse = partial(OutsideError, "The names are closed")
+        self._own = OwnLoop("realtime-names", self._main, close_seconds=CLOSE_SECONDS, refuse=refuse)
+        self._gate = self._own.gate  # so that questions are asked in the order in which the counts changed
         # What follows belongs to the thread's loop.
         self._publisher: Publisher
-        self._renewal: Task[None]
         self._doubt = asyncio.Event()
 
     async def hold(self, name: str) -> None:
@@ -87,7 +83,7 @@ class RedisNameHolders:
             self._counts[name] += 1
             if name in self._announced:
                 return
-            asked = self._submit(lambda: self._announce([name]))
+            asked = self._own.ask(lambda: self._announce([name]))
         await asyncio.shield(asyncio.wrap_future(asked))
 
     async def release(self, name: str) -> None:
@@ -98,9 +94,9 @@ class RedisNameHolders:
                 return
             known = self._counts.pop(name, 0) > 0
             self._announced.discard(name)
-            if not known or self._closed:
+            if not known or self._own.closed:
                 return
-            asked = self._submit(lambda: self._withdraw(name))
+            asked = self._own.ask(lambda: self._withdraw(name))
         with suppress(OutsideError):
             await asyncio.shield(asyncio.wrap_future(asked))
 
@@ -109,63 +105,29 @@ class RedisNameHolders:
         with self._gate:
             if self._counts.get(name):
                 return True
-            asked = self._submit(lambda: self._ask(b"EVAL", HELD, b"1", self._key_of(name)))
+            asked = self._own.ask(lambda: self._ask(b"EVAL", HELD, b"1", self._key_of(name)))
         return int(await asyncio.wrap_future(asked)) > 0
 
     async def close(self) -> None:
         """Gives this node's names back, where Redis answers within about a second. Repeats do nothing."""
-        thread = self._begin_close()
-        if thread is not None:
-            await asyncio.to_thread(thread.join, CLOSE_SECONDS + 0.5)
-
-    # Between the caller's thread and our own.
-
-    def _submit(self, question: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
-        """Called with the gate held, so that questions are asked in the order in which the counts changed."""
-        if self._closed:
-            raise OutsideError("The names are closed")
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="realtime-names", daemon=True)
-            self._thread.start()
-            atexit.register(self._close_at_exit)
-        return asyncio.run_coroutine_threadsafe(question(), self._loop)
-
-    def _begin_close(self) -> threading.Thread | None:
-        with self._gate:
-            first, self._closed = not self._closed, True
-            if first and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._end)
-            return self._thread
-
-    def _close_at_exit(self) -> None:
-        thread = self._begin_close()
-        if thread is not None:
-            thread.join(CLOSE_SECONDS + 0.5)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._publisher = Publisher(self._address, self._metrics)
-        self._renewal = loop.create_task(self._renew())
-        try:
-            loop.run_until_complete(self._main())
-        finally:
-            loop.close()
-            atexit.unregister(self._close_at_exit)
+        await self._own.close()
 
     # On our own loop.
 
     async def _main(self) -> None:
+        self._publisher = Publisher(self._address, self._metrics)
+        renewal = asyncio.create_task(self._renew())
+        renewal.add_done_callback(lambda _: self._own.closing.set())  # should it fail, the loop ends with its error
+        await self._own.closing.wait()
+        renewal.cancel()
         with suppress(asyncio.CancelledError):
-            await self._renewal
+            await renewal
         with suppress(TimeoutError):
             await self._leave()
         await self._publisher.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         if rest:
             await asyncio.wait(rest, timeout=CLOSE_SECONDS)
-
-    def _end(self) -> None:
-        self._renewal.cancel()
 
     async def _renew(self) -> None:
         """Say again what we hold: in time, and soon after something went wrong."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -15,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from adapters.own_loop import OwnLoop
 from adapters.sql.database import Database, reason
 from adapters.sql.waiting import Row, Waiting, storable, to_message, to_row
 from realtime.errors import LimitError, OutsideError, RealtimeError, UsageError
@@ -49,15 +48,12 @@ class SqlHistory:
         metrics.history_pending.read = lambda: {(): float(len(self._waiting))}
         for dropped in ("history_full", "history_unwritable", "history_lost"):
             metrics.drops.add(dropped, amount=0)
-        self._gate = threading.Lock()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        refuse = partial(UsageError, "The message store is closed")
+        self._own = OwnLoop("realtime-history", self._main, close_seconds=CLOSE_SECONDS, refuse=refuse)
         # What follows belongs to the store's own loop.
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._closing = asyncio.Event()
         self._progress = asyncio.Condition()
         self._attempt = 0
         self._failed_attempt = 0
@@ -66,8 +62,8 @@ class SqlHistory:
     def append(self, message: StoredMessage) -> None:
         """Raises LimitError (``history_full``) when too many wait, UsageError after ``close``."""
         row = to_row(message)
-        with self._gate:
-            loop = self._open()
+        with self._own.gate:
+            loop = self._own.begun()
             try:
                 if self._waiting.put(row):
                     loop.call_soon_threadsafe(self._wake.set)
@@ -103,52 +99,18 @@ class SqlHistory:
 
         Takes at most 3 s. Two callers at once both wait for the end.
         """
-        thread = self._begin_close()
-        if thread is not None:
-            await asyncio.to_thread(thread.join, CLOSE_SECONDS + 0.5)
-
-    # Between the caller's thread and the store's own.
-
-    def _open(self) -> asyncio.AbstractEventLoop:
-        if self._closed:
-            raise UsageError("The message store is closed")
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="realtime-history", daemon=True)
-            self._thread.start()
-            atexit.register(self._close_at_exit)
-        return self._loop
+        await self._own.close()
 
     async def _call(self, question: Callable[[], Awaitable[Result]]) -> Result:
-        with self._gate:
-            loop = self._open()
-            future = asyncio.run_coroutine_threadsafe(self._answer(question), loop)
+        with self._own.gate:
+            future = self._own.ask(lambda: self._answer(question))
         return await asyncio.wrap_future(future)
-
-    def _begin_close(self) -> threading.Thread | None:
-        with self._gate:
-            first, self._closed = not self._closed, True
-            if first and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._closing.set)
-            return self._thread
-
-    def _close_at_exit(self) -> None:
-        thread = self._begin_close()
-        if thread is not None:
-            thread.join(CLOSE_SECONDS + 0.5)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            loop.run_until_complete(self._main())
-        finally:
-            loop.close()
-            atexit.unregister(self._close_at_exit)
 
     # On the store's own loop.
 
     async def _main(self) -> None:
         writer = asyncio.create_task(self._write())
-        await self._closing.wait()
+        await self._own.closing.wait()
         self._wake.set()
         self._hurry.set()
         await asyncio.wait({writer, *self._calls}, timeout=CLOSE_SECONDS)
@@ -197,7 +159,7 @@ class SqlHistory:
         while True:
             while rows := self._waiting.take():
                 await self._store(rows)
-            if self._closed:
+            if self._own.closed:
                 return
             await self._wake.wait()
             self._wake.clear()

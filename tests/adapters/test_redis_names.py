@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -150,6 +151,22 @@ async def test_closing_while_redis_is_frozen_takes_no_longer_than_it_may(redis_s
             await names.hold("bob")
     finally:
         redis_server.thaw()
+
+
+@pytest.mark.asyncio
+async def test_a_renewal_that_breaks_ends_the_loop_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: asyncio.Future[threading.ExceptHookArgs] = asyncio.get_running_loop().create_future()
+    loop = ended.get_loop()
+    monkeypatch.setattr(threading, "excepthook", lambda args: loop.call_soon_threadsafe(ended.set_result, args))
+    names = RedisNameHolders("redis://127.0.0.1:1/0")
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(names, "_renew", broken)
+    with names._own.gate:
+        names._own.begun()
+    assert (await asyncio.wait_for(ended, PATIENCE_SECONDS)).exc_type is ZeroDivisionError
 
 
 def test_a_bad_url_is_refused_without_repeating_it() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from realtime.classic import Classic, Refused
 from realtime.context import Socket
+from realtime.endings import note_limit
 from realtime.errors import LimitError, RealtimeError, UsageError, connect_refusal, label_of, wire_error
 from realtime.identity import Identity
 from realtime.limits import Quota
@@ -208,6 +209,8 @@ class Application:
         if not isinstance(error, RealtimeError) or isinstance(error, UsageError):
             logger.error("%s of %s failed (incident %s)", what, member.namespace, incident, exc_info=error)
         code = "internal" if answer["code"] == "internal" else label_of(error)
+        if isinstance(error, LimitError):
+            note_limit(member.session, code)
         self._host.metrics.errors.add(self.label(member.namespace), code)
         return answer
 

@@ -7,12 +7,12 @@ we have just ended is an honest race and ignored; while we do not read, the ping
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
+from realtime.endings import note_limit
 from realtime.engineio_frames import read_attachment
 from realtime.errors import AccessError, CloseCode, LimitError, PayloadError, ProtocolError, connect_refusal
 from realtime.limits import Gcra
@@ -20,8 +20,6 @@ from realtime.names import Reason
 from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload
 from realtime.ports import Link, Wire
 from realtime.session import Core, Member, Session, State
-
-logger = logging.getLogger("realtime")
 
 PATIENCE_EVENTS = 200
 """Events over the rate limit that are answered with an error before the connection is ended (4429)."""
@@ -188,6 +186,7 @@ class Connection(Session):
             return
         if self._too_many_namespaces():
             refusal = LimitError("Too many namespaces on one connection", code="too_many_namespaces").as_dict()
+            note_limit(self, "too_many_namespaces")
             self.core.metrics.errors.add(self.core.application.label(namespace), "too_many_namespaces")
             self._answer(self.dialect.connect_error(namespace, connect_refusal(refusal)))
             return
@@ -221,8 +220,7 @@ class Connection(Session):
 
     def _too_fast(self, namespace: str, id: int | None, wait: float) -> None:
         self._refused += 1
-        if self._refused == 1:
-            logger.info("client %s sends too many events", self.id)
+        note_limit(self, "rate_limited")
         self.dropped("rate_limited")
         if self._refused > PATIENCE_EVENTS:
             self.close(CloseCode.TOO_FAST, "too many events", Reason.LIMIT)
@@ -231,6 +229,7 @@ class Connection(Session):
 
     def _unreadable(self, error: UnreadablePayload) -> None:
         self.dropped("unreadable_payload")
+        note_limit(self, "unreadable_payload")
         if error.namespace not in self.members:
             return
         limited = self.core.application.limited(error.namespace)

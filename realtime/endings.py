@@ -1,9 +1,9 @@
-"""What is noted of a connection that we ended: one number by reason, and one line where its client was at fault."""
+"""What is noted of a client that is over a limit, and of one that we ended: a line for each, however often it tries."""
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 from realtime.errors import CloseCode
 from realtime.metrics import Metrics
@@ -13,6 +13,20 @@ logger = logging.getLogger("realtime")
 
 FAULTS: Final = frozenset({Reason.PROTOCOL, Reason.LIMIT, Reason.SLOW})
 """Ends that the client brought about."""
+
+
+class Client(Protocol):
+    """What is asked of a session."""
+
+    id: str
+    noted: frozenset[str]
+
+
+def note_limit(client: Client, code: str) -> None:
+    """Once for each connection and limit. ``code`` is a word of ours (``errors.label_of``), so they are few."""
+    if code not in client.noted:
+        client.noted |= {code}
+        logger.info("client %s is over a limit: %s", client.id, code)
 
 
 def note_end(metrics: Metrics, id: str, code: int, text: str, reason: str) -> None:

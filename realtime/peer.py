@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from realtime.codecs import Dialect, Encoded, json_bytes, text
 from realtime.context import Socket
+from realtime.endings import note_limit
 from realtime.errors import DISMISSALS, AccessError, CloseCode, LimitError, RealtimeError, Refusal
 from realtime.limits import Gcra
 from realtime.names import LIFECYCLE_EVENTS, Reason
@@ -137,6 +138,7 @@ class Peer:
             return True
         self._refused += 1
         self._session.dropped("rate_limited")
+        note_limit(self._session, "rate_limited")
         if self._refused > PATIENCE_MESSAGES:
             self.close(CloseCode.TOO_FAST, "too many messages", Reason.LIMIT)
         else:

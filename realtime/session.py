@@ -105,8 +105,8 @@ class Session:
     """A client connection of any kind. Subclasses speak the protocol of their wire."""
 
     __slots__ = (
-        "_workers", "alarm", "closed", "core", "dialect", "environ", "id", "inbox", "loop", "members", "outbox",
-        "scope", "thread", "wire",
+        "_workers", "alarm", "closed", "core", "dialect", "environ", "id", "inbox", "loop", "members", "noted",
+        "outbox", "scope", "thread", "wire",
     )  # fmt: skip
 
     kind = "session"
@@ -126,6 +126,8 @@ class Session:
         self.wire: Wire | None = None
         self.members: dict[str, Member] = {}
         self.closed = False
+        self.noted: frozenset[str] = frozenset()
+        """Limits that the log has a line about."""
         self.alarm: Alarm | None = None
         core.sessions[id] = self
 
@@ -260,8 +262,7 @@ class Session:
         """The application does not let it in: CONNECT_ERROR leaves and no trace stays."""
         if member.state is State.PENDING:
             self._remove(member)
-            answer = self.dialect.connect_error(member.namespace, data)
-            if answer is not None:
+            if (answer := self.dialect.connect_error(member.namespace, data)) is not None:
                 self.offer(answer)
             self.core.hub.forget(member)
 

@@ -91,15 +91,15 @@ CASES: dict[str, Case] = {
         "errors", (NAME, "invalid_payload"), 0,
     ),
     "rooms": Case(
-        says(f'42{NAME},["join","a"]', f'42{NAME},["join","b"]'), {"rooms_per_connection": 1},
-        "errors", (NAME, "too_many_rooms"), 0,
+        says(f'42{NAME},["join","a"]', *[f'42{NAME},["join","b"]'] * 9), {"rooms_per_connection": 1},
+        "errors", (NAME, "too_many_rooms"), 1,
     ),
     "events": Case(
         says(*[f'42{NAME},["x"]'] * (PATIENCE_EVENTS + 9)), {"events_per_second": 1}, "drops", ("rate_limited",), 2
     ),
     "backlog": Case(reads_nothing, {"backlog_limit_messages": 3}, "drops", ("slow",), 1),
     "namespaces": Case(
-        says("40", "40/other,"), {"namespaces_per_connection": 2}, "errors", ("/other", "too_many_namespaces"), 0
+        says("40", *["40/other,"] * 9), {"namespaces_per_connection": 2}, "errors", ("/other", "too_many_namespaces"), 1
     ),
     "connect": Case(connects_to_nothing, {"connect_timeout_seconds": 0.05}, "violations", ("connect_late",), 1),
     "ping": Case(
@@ -108,7 +108,7 @@ CASES: dict[str, Case] = {
     "address": Case(
         knocks_twice, {"handshakes_per_minute_per_address": 1}, "handshakes_refused", ("address_limit",), 1
     ),
-    "user": Case(asks_twice, {"connections_per_user": 1}, "errors", (NAME, "too_many_connections"), 0),
+    "user": Case(asks_twice, {"connections_per_user": 1}, "errors", (NAME, "too_many_connections"), 1),
 }  # fmt: skip
 
 

@@ -226,7 +226,7 @@ async def test_a_client_that_is_too_fast_is_one_line_then_and_one_when_it_is_eno
     with caplog.at_level(logging.INFO, "realtime"):
         scene.wire.say(*['42["x"]'] * (PATIENCE_EVENTS + 10))
     assert caplog.messages == [
-        "client session sends too many events",
+        "client session is over a limit: rate_limited",
         "client session was ended, limit: too many events",
     ]
     assert scene.metrics.ended.values == {("limit",): 1}

@@ -10,6 +10,7 @@ import sys
 import time
 from difflib import get_close_matches
 from enum import StrEnum
+from importlib.metadata import version
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -56,6 +57,21 @@ cli = typer.Typer(
     name="realtime", help="Realtime rooms for FastAPI.", no_args_is_help=True, pretty_exceptions_enable=False,
     add_completion=False,
 )  # fmt: skip
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"realtime-rooms {version('realtime-rooms')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _any_command(
+    told: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Realtime rooms for FastAPI."""
 
 
 @cli.command()

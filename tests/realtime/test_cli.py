@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import realtime
 from realtime import Settings, Tokens
 from realtime.cli import _listen, _shown
 from tests.serving import ROOT, SECRET, ServerProcess, fetch
@@ -107,6 +108,11 @@ def test_a_folder_that_hides_ours_is_named_with_its_place(package: str, tmp_path
     told = refusal(run("serve", folder=tmp_path))
     assert f"hidden by another one in {tmp_path / package}" in told
     assert str(ROOT / package) in told
+
+
+def test_it_says_which_version_it_is(tmp_path: Path) -> None:
+    ended = run("--version", folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, f"realtime-rooms {realtime.__version__}\n")
 
 
 def test_help_names_every_option(tmp_path: Path) -> None:

@@ -5,21 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 import pytest
 
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+from tests.daemon import Daemon
+
 MAKE_SECONDS = 40.0
 
 # Letters in the order of a language, not of their bytes: what an ordinary installation has. The second
@@ -37,22 +31,22 @@ def postgres_folder() -> Path | None:
     return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
 
 
-class PostgresServer:
+class PostgresServer(Daemon):
     """``start`` and ``stop`` as often as needed: port and data stay the same. Also a context manager."""
+
+    SIGNS = ("ready to accept connections",)
+    START_SECONDS = 20.0
+    STOP_SECONDS = 10.0
+    CRASH = signal.SIGQUIT
 
     def __init__(self) -> None:
         """Skips the test where the machine has no PostgreSQL."""
         binaries = postgres_folder()
         if binaries is None:
             pytest.skip("no PostgreSQL on this machine (looked on the PATH and in /usr/lib/postgresql/*/bin)")
+        super().__init__("postgres")
         self._binaries = binaries
-        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self.port = _free_port()
         self._user = _owner(self.folder)
-        self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._lines: deque[str] = deque(maxlen=50)
 
     @property
     def dsn(self) -> str:
@@ -64,7 +58,6 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when it accepts connections."""
-        assert self._process is None, "the server is running already"
         data = self.folder / "data"
         if not data.exists():
             self._make(data)
@@ -72,30 +65,16 @@ class PostgresServer:
             *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
             *("-c", "fsync=off", "-c", "logging_collector=off", "-c", "lc_messages=C"),
         )
-        self._ready.clear()
-        self._process = subprocess.Popen(
-            [self._binaries / "postgres", "-D", data, "-p", str(self.port), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            user=self._user,
-        )
-        assert self._process.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
-        self._reader.start()
-        if not self._ready.wait(START_SECONDS) or self._process.poll() is not None:
-            self._end(signal.SIGQUIT)
-            raise AssertionError("the server did not start:\n" + "".join(self._lines))
+        self.begin([self._binaries / "postgres", "-D", data, "-p", str(self.port), *options], self._user)
 
     def stop(self) -> None:
         """The fast shutdown: clients are cut, everything is written. Repeats do nothing."""
-        if self._process is not None:
-            self._end(signal.SIGINT)
+        if self.running:
+            self.end(signal.SIGINT)
 
     def crash(self) -> None:
         """The immediate shutdown: clients are cut, the log is replayed at the next start."""
-        self._end(signal.SIGQUIT)
+        self.end(self.CRASH)
 
     def _make(self, data: Path) -> None:
         command = [self._binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "--encoding=UTF8", "--no-sync"]
@@ -116,38 +95,6 @@ class PostgresServer:
             shutil.rmtree(data, ignore_errors=True)
         raise AssertionError("initdb failed:\n" + said)
 
-    def _read(self, output: IO[str]) -> None:
-        """Until the server ends: a pipe that nobody empties would stop it."""
-        for line in output:
-            self._lines.append(line)
-            if "ready to accept connections" in line:
-                self._ready.set()
-        self._ready.set()  # it ended; whoever waits for the start shall not wait longer
-
-    def _end(self, how: signal.Signals) -> None:
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(how)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_SECONDS)
-        if self._reader is not None:
-            self._reader.join(STOP_SECONDS)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process = self._reader = None
-
-    def __enter__(self) -> PostgresServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
@@ -165,10 +112,3 @@ def _owner(folder: Path) -> str | None:
             shutil.chown(folder, name)
             return name
     pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

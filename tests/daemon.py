@@ -32,7 +32,8 @@ class Daemon:
         self.port = free_port()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
-        self._ready = threading.Event()
+        self._heard = threading.Event()
+        self._ready = False
         self._lines: deque[str] = deque(maxlen=50)
 
     @property
@@ -56,14 +57,15 @@ class Daemon:
     def begin(self, command: Sequence[str | Path], user: str | None = None) -> None:
         """Returns when it says that it is ready; AssertionError with its last words when it does not."""
         assert not self.running, "the server is running already"
-        self._ready.clear()
+        self._heard.clear()
+        self._ready = False
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder, user=user
         )
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
-        if not self._ready.wait(self.START_SECONDS) or self._process.poll() is not None:
+        if not (self._heard.wait(self.START_SECONDS) and self._ready):
             self.end(self.CRASH)
             raise AssertionError("the server did not start:\n" + "".join(self._lines))
 
@@ -87,8 +89,9 @@ class Daemon:
         for line in output:
             self._lines.append(line)
             if any(sign in line for sign in self.SIGNS):
-                self._ready.set()
-        self._ready.set()  # it ended; whoever waits for the start shall not wait longer
+                self._ready = True
+                self._heard.set()
+        self._heard.set()  # it ended; whoever waits for the start shall not wait longer
 
     def __enter__(self) -> Self:
         self.start()

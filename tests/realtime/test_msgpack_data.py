@@ -8,7 +8,6 @@ from typing import Any
 import msgpack
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from realtime import msgpack_data
 from realtime.codecs import SocketIOMsgPack
@@ -16,18 +15,7 @@ from realtime.errors import UsageError
 from realtime.json_text import TooDeep, Unreadable
 from realtime.msgpack_data import NotPacked, check, pack, unpack
 from realtime.packets import MsgPackDecoder
-
-leaves: st.SearchStrategy[Any] = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(),
-    st.binary(),
-)
-values: st.SearchStrategy[Any] = st.recursive(
-    leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
-)
+from tests.realtime.msgpack_values import values
 
 DATE = b"\x00\x00\x01\x8b\xcf\xe5\x68\x7b"  # what the JavaScript client writes for 2023-11-14T22:13:20.123Z
 

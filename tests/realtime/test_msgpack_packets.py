@@ -12,20 +12,10 @@ from realtime.codecs import SocketIOMsgPack
 from realtime.errors import CloseCode, ProtocolError
 from realtime.names import LIFECYCLE_EVENTS
 from realtime.packets import ACK_LIMIT, MsgPackDecoder, Packet, PacketLimits, PacketType, UnreadablePayload
+from tests.realtime.msgpack_values import leaves, values
 
 EVENT, ACK, CONNECT, DISCONNECT = PacketType.EVENT, PacketType.ACK, PacketType.CONNECT, PacketType.DISCONNECT
 
-leaves: st.SearchStrategy[Any] = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(),
-    st.binary(),
-)
-values: st.SearchStrategy[Any] = st.recursive(
-    leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
-)
 names = st.text(max_size=128).filter(lambda name: name not in LIFECYCLE_EVENTS)
 shapes = st.fixed_dictionaries(
     {},

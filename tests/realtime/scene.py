@@ -61,6 +61,9 @@ class Steps:
     async def accept(self, member: Member) -> None:
         self.let_in.append(member.session.accept(member, {"sid": member.sid}))
 
+    async def refuse(self, member: Member) -> None:
+        member.session.refuse(member, {"message": "No"})
+
     async def connect(self, member: Member, auth: Any) -> None:
         self.members.append(member)
         self._news.set()

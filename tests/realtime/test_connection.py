@@ -92,11 +92,7 @@ async def test_an_unknown_namespace_is_refused_and_the_connection_lives() -> Non
 async def test_a_namespace_that_was_refused_is_not_connected_and_may_be_tried_again() -> None:
     scene = Scene()
     accept = scene.steps.step
-
-    async def refuse(member: Member) -> None:
-        member.session.refuse(member, {"message": "No"})
-
-    scene.steps.step = refuse
+    scene.steps.step = scene.steps.refuse
     scene.connection()
     scene.wire.say("40")
     await scene.settle()
@@ -129,11 +125,7 @@ async def test_events_that_come_while_a_client_is_let_in_wait_for_that() -> None
 
 async def test_events_of_a_client_that_is_refused_reach_no_handler() -> None:
     scene = Scene()
-
-    async def refuse(member: Member) -> None:
-        member.session.refuse(member, {"message": "No"})
-
-    scene.steps.step = refuse
+    scene.steps.step = scene.steps.refuse
     scene.connection()
     scene.wire.say("40", '42["early"]')
     await scene.settle()

@@ -67,11 +67,7 @@ async def test_who_is_connected_or_about_to_be_has_no_connect_timeout() -> None:
 
 async def test_who_is_refused_everywhere_has_a_connect_timeout_again() -> None:
     scene = Scene()
-
-    async def refuse(member: Member) -> None:
-        member.session.refuse(member, {"message": "No"})
-
-    scene.steps.step = refuse
+    scene.steps.step = scene.steps.refuse
     scene.connection()
     scene.wire.say("40", "40/chat,")
     await scene.settle()
@@ -86,7 +82,7 @@ async def test_who_is_refused_in_one_namespace_and_is_in_another_may_stay() -> N
         if member.namespace == "/":
             await scene.steps.accept(member)
         else:
-            member.session.refuse(member, {"message": "No"})
+            await scene.steps.refuse(member)
 
     scene.steps.step = choose
     await scene.joined("/", "/chat")

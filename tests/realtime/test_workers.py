@@ -14,6 +14,10 @@ def workers() -> Workers:
     return Workers(asyncio.get_running_loop())
 
 
+async def nothing() -> None:
+    return None
+
+
 @pytest.mark.asyncio
 async def test_jobs_that_do_not_wait_share_one_task_and_run_in_order() -> None:
     pool, ran = workers(), []
@@ -194,9 +198,6 @@ async def test_run_keeps_the_order_when_others_wait() -> None:
 async def test_a_job_begun_at_once_and_waiting_is_one_task_throughout() -> None:
     pool, gate, tasks = workers(), asyncio.Event(), []
 
-    async def nothing() -> None:
-        return None
-
     async def job() -> None:
         tasks.append(asyncio.current_task())
         async with asyncio.timeout(5):
@@ -216,9 +217,6 @@ async def test_a_job_begun_at_once_and_waiting_is_one_task_throughout() -> None:
 async def test_a_time_out_that_began_in_the_first_step_reaches_the_job() -> None:
     pool, seen = workers(), []
 
-    async def nothing() -> None:
-        return None
-
     async def job() -> None:
         try:
             async with asyncio.timeout(0.01):
@@ -236,9 +234,6 @@ async def test_a_time_out_that_began_in_the_first_step_reaches_the_job() -> None
 @pytest.mark.asyncio
 async def test_a_job_that_is_cancelled_before_its_task_went_on_is_cancelled() -> None:
     pool, seen = workers(), []
-
-    async def nothing() -> None:
-        return None
 
     async def job() -> None:
         seen.append(asyncio.current_task())
@@ -273,9 +268,6 @@ async def test_a_job_that_fails_or_colours_its_context_at_once_leaves_no_trace(
         seen.append(colour.get())
         colour.set(value)
 
-    async def nothing() -> None:
-        return None
-
     for work in (bad(), job("red"), job("green"), nothing()):
         pool.submit(nothing())
         assert await pool.settle(5)
@@ -288,9 +280,6 @@ async def test_a_job_that_fails_or_colours_its_context_at_once_leaves_no_trace(
 @pytest.mark.asyncio
 async def test_run_may_be_called_from_inside_a_job() -> None:
     pool, seen = workers(), []
-
-    async def nothing() -> None:
-        return None
 
     async def inner() -> None:
         seen.append(asyncio.current_task())

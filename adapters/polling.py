@@ -169,7 +169,7 @@ class Polling:
         link = door.find(sid)
         wire = _poll_wire(link)
         if wire.polled:
-            link.broken(CloseCode.PROTOCOL, "two polls at once")
+            link.broken(CloseCode.PROTOCOL, "two polls at once", "two_polls")
             raise HandshakeError(400, 3, "Bad request", reason="two_polls")
         poll = wire.poll()
         gone = asyncio.ensure_future(_disconnected(receive))
@@ -189,13 +189,13 @@ class Polling:
     async def _post(self, door: Door, link: Link, receive: Receive, answer: Answer) -> None:
         wire = _poll_wire(link)
         if wire.posting:
-            link.broken(CloseCode.PROTOCOL, "two posts at once")
+            link.broken(CloseCode.PROTOCOL, "two posts at once", "two_posts")
             raise HandshakeError(400, 3, "Bad request", reason="two_posts")
         wire.posting = True
         try:
             body = await wire.body(receive, door.message_limit)
             if body is None:
-                link.broken(CloseCode.TOO_BIG, "message too big")
+                link.broken(CloseCode.TOO_BIG, "message too big", "too_big")
                 await answer.send(413, b"")
                 return
             await self._take_in(wire, body)
@@ -208,7 +208,7 @@ class Polling:
         try:
             frames = split_payload(body.decode("utf-8"))
         except (ProtocolError, UnicodeDecodeError):
-            wire.link.broken(CloseCode.BAD_PROTOCOL, "malformed payload")
+            wire.link.broken(CloseCode.BAD_PROTOCOL, "malformed payload", "bad_payload")
             raise HandshakeError(400, 3, "Bad request", reason="bad_payload") from None
         for number, frame in enumerate(frames, 1):
             await wire.readable()

@@ -278,7 +278,7 @@ class Probe:
     def hold(self) -> None:
         """Nothing waits for a probe."""
 
-    def broken(self, code: int, reason: str) -> None:
+    def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
         self.close(code, reason, Reason.PROTOCOL)
 
     def lost(self, reason: str) -> None:

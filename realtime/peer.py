@@ -128,7 +128,7 @@ class Peer:
             if not isinstance(frame, str):
                 self._session.broken(CloseCode.UNSUPPORTED, "text frames only")
             elif len(frame) > self._limit or len(frame.encode("utf-8", "surrogatepass")) > self._limit:
-                self._session.broken(CloseCode.TOO_BIG, "message too big")
+                self._session.broken(CloseCode.TOO_BIG, "message too big", "too_big")
             elif self._within_rate():
                 return frame
 

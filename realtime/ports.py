@@ -57,8 +57,9 @@ class Link(Protocol):
     def close(self, code: int, text: str, reason: str) -> None:
         """The wire found a violation that only it can see. Repeats do nothing."""
 
-    def broken(self, code: int, reason: str) -> None:
-        """The client broke the wire's own rules (a frame, not a packet): count it and end it with this close code."""
+    def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
+        """The client broke the wire's own rules (a frame, not a packet): count it, as ``kind``, and end it with this
+        close code."""
 
     def lost(self, reason: str) -> None:
         """The client is gone. Nothing is sent after this. Repeats do nothing."""

@@ -177,8 +177,8 @@ class Session:
     def hold(self) -> None:
         self.outbox.hold()
 
-    def broken(self, code: int, reason: str) -> None:
-        self.core.metrics.violations.add("too_big" if code == CloseCode.TOO_BIG else "bad_frame")
+    def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
+        self.core.metrics.violations.add(kind)
         self.close(code, reason, Reason.PROTOCOL)
 
     def lost(self, reason: str) -> None:

@@ -157,7 +157,7 @@ class Backlog:
     def close(self, code: int, text: str, reason: str) -> None:
         self.closed = True
 
-    def broken(self, code: int, reason: str) -> None:
+    def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
         self.closed = True
 
     def lost(self, reason: str) -> None:

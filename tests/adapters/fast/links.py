@@ -49,7 +49,7 @@ class Recorded:
     def close(self, code: int, text: str, reason: str) -> None:
         self.fast.close(code, text)
 
-    def broken(self, code: int, reason: str) -> None:
+    def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
         self.ends.put(("broken", str(int(code))))
 
     def lost(self, reason: str) -> None:

@@ -8,8 +8,10 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis as redis_py
 
 from tests.daemon import Daemon
 
@@ -49,6 +51,10 @@ class RedisServer(Daemon):
     @property
     def url(self) -> str:
         return f"redis://{f':{self._password}@' if self._password else ''}127.0.0.1:{self.port}/0"
+
+    def admin(self) -> Any:
+        """A plain client of it, to be closed."""
+        return redis_py.Redis(port=self.port, password=self._password, socket_timeout=5)
 
     def start(self) -> None:
         """Returns when it accepts connections; skips the test where the machine has no server at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -72,18 +73,36 @@ class Connections:
         self._links: dict[Any, Link] = {}  # the newest of each connection, so at most ``size``
         self._sentinel: Sentinel | None = None
         self._pool: Any  # redis-py types its pools only in part
+        self._seeds = list(address.seeds)
+        random.shuffle(self._seeds)
+        self._options = options
         if address.sentinels:
             seconds = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
             once = Retry(ExponentialWithJitterBackoff(), 0)  # the other sentinels are the retry
             named = {**seconds, "client_name": options["client_name"], "protocol": 2, "retry": once}
             self._sentinel = Sentinel(address.sentinels, sentinel_kwargs=named)  # type: ignore[no-untyped-call]
             self._pool = SentinelConnectionPool(address.service, self._sentinel, **options)  # type: ignore[no-untyped-call]
+        elif address.seeds:
+            self._pool = self._next_seed()
         else:
             self._pool = BlockingConnectionPool(timeout=SOCKET_SECONDS, **options)
 
+    def _next_seed(self) -> Any:
+        """Of a Cluster: for what any of its servers can do."""
+        self._seeds.append(self._seeds.pop(0))
+        host, port = self._seeds[0]
+        return BlockingConnectionPool(timeout=SOCKET_SECONDS, **self._options | {"host": host, "port": port})
+
     async def lend(self) -> Link:
         """A connection that is open now, to be given back or cut. Raises one of FAILURES."""
-        connection = await self._pool.get_connection()
+        try:
+            connection = await self._pool.get_connection()
+        except FAILURES:
+            if self._seeds:
+                old, self._pool = self._pool, self._next_seed()
+                with suppress(*FAILURES):
+                    await old.aclose()
+            raise
         try:
             await connection.check_health()
         except BaseException:

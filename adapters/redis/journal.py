@@ -140,6 +140,7 @@ class RedisJournal:
         self._start_checking()
         stream = self._stream(namespace)
         await stream.ear.watch(stream.keys.channel(token(channel)))
+        self._show_state()
         position, _ = await self._check(stream, ())
         stream.complete(token(channel), position)
         return position

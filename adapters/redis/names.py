@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from adapters.own_loop import OwnLoop
 from adapters.redis.address import Address
-from adapters.redis.publisher import Publisher
+from adapters.redis.shards import Shards
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
 from realtime.ports import NameHolders
@@ -74,7 +74,7 @@ class RedisNameHolders:
         self._own = OwnLoop("realtime-names", self._main, close_seconds=CLOSE_SECONDS, refuse=refuse)
         self._gate = self._own.gate  # so that questions are asked in the order in which the counts changed
         # What follows belongs to the thread's loop.
-        self._publisher: Publisher
+        self._shards: Shards
         self._doubt = asyncio.Event()
 
     async def hold(self, name: str) -> None:
@@ -115,7 +115,7 @@ class RedisNameHolders:
     # On our own loop.
 
     async def _main(self) -> None:
-        self._publisher = Publisher(self._address, self._metrics)
+        self._shards = Shards(self._address, self._metrics)
         renewal = asyncio.create_task(self._renew())
         renewal.add_done_callback(lambda _: self._own.closing.set())  # should it fail, the loop ends with its error
         await self._own.closing.wait()
@@ -124,7 +124,7 @@ class RedisNameHolders:
             await renewal
         with suppress(TimeoutError):
             await self._leave()
-        await self._publisher.close()
+        await self._shards.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         if rest:
             await asyncio.wait(rest, timeout=CLOSE_SECONDS)
@@ -165,7 +165,7 @@ class RedisNameHolders:
 
     async def _ask(self, *command: bytes) -> Any:
         try:
-            return await self._publisher.send(*command)
+            return await self._shards.send(self._key.encode(), *command)
         except OutsideError:
             self._forget_announced()
             raise

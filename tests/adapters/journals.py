@@ -52,8 +52,8 @@ class Follower:
             self.heard.append(item)
             self._more.set()
 
-    async def until(self, enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def until(self, enough: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+        async with asyncio.timeout(seconds):
             while not enough():
                 self._more.clear()
                 await self._more.wait()
@@ -92,9 +92,9 @@ async def following(journal: RedisJournal) -> AsyncIterator[Follower]:
             await follower.task
 
 
-async def stubbornly(ask: Callable[[], Awaitable[Result]]) -> Result:
+async def stubbornly(ask: Callable[[], Awaitable[Result]], seconds: float = PATIENCE_SECONDS) -> Result:
     """Again and again until it is answered, as whoever has to deliver does."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(seconds):
         while True:
             with suppress(OutsideError):
                 return await ask()

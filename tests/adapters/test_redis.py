@@ -389,6 +389,9 @@ async def test_other_ways_to_the_same_server() -> None:
         ("redis://host/?password=pw&db=7", "redis://host:6379/7"),
         ("unix://user:pw@/run/redis.sock?db=1", "unix:///run/redis.sock"),
         ("redis+sentinel://user:pw@a:1,b:2/3/main", "redis+sentinel://a:1,b:2/3/main"),
+        ("redis+cluster://user:pw@a:1,b:2", "redis+cluster://a:1,b:2"),
+        ("rediss+cluster://:pw@[::1]:1/0?ssl_cert_reqs=none", "rediss+cluster://[::1]:1"),
+        ("valkey+cluster://a:1", "valkey+cluster://a:1"),
     ],
 )
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
@@ -420,6 +423,12 @@ def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
         "redis+sentinel://:pw@host:1/pw/main",
         "redis+sentinel://:pw@host:1/0/main?x=pw",
         "redis+sentinel://:pw@:1/0/main",
+        "redis+cluster://:pw@host/0",
+        "redis+cluster://:pw@host:1/3",
+        "redis+cluster://:pw@host:1?db=3",
+        "redis+cluster://:pw@host:1,pw",
+        "redis+cluster://:pw@host:99999",
+        "redis+cluster://host:1?pw=1",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hostile.ground import ground
 from tests.serving import ServerProcess
-from tests.wire.clients import Answer, enter, http_session, polling, request, within
+from tests.wire.clients import Answer, PollingClient, enter, http_session, polling, request, within
 from tests.wire.servers import SOCKETS, Wire
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
@@ -64,6 +64,11 @@ async def upgrade_status(server: ServerProcess, wire: Wire, text: str) -> int:
 
 def get(target: str, *headers: str) -> str:
     return "\r\n".join((f"GET {target} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""))
+
+
+def post(client: PollingClient, server: ServerProcess, header: str) -> str:
+    """The head of a POST in this client's session."""
+    return f"POST {client.url.removeprefix(server.url)} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}\r\n\r\n"
 
 
 def upgrade(*headers: str, key: str = KEY, version: str = "13") -> str:
@@ -141,8 +146,7 @@ async def test_half_a_request_held_open(server: ServerProcess, text: str) -> Non
 async def test_a_post_that_ends_half_way(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
-        path = client.url.removeprefix(server.url)
-        text = f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n42["message"]'
+        text = post(client, server, "Content-Length: 1000") + '42["message"]'
         async with line(server) as (_, writer):
             writer.write(text.encode())
             await within(writer.drain())
@@ -154,8 +158,7 @@ async def test_a_post_that_ends_half_way(server: ServerProcess) -> None:
 async def test_a_post_that_announces_too_much_is_not_read(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
-        path = client.url.removeprefix(server.url)
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000000\r\n\r\n"
+        head = post(client, server, "Content-Length: 1000000000000")
         async with line(server) as (reader, writer):
             writer.write(head.encode() + b"4" * 1_100_000)
             answer = await within(reader.read(1_000))
@@ -166,8 +169,7 @@ async def test_a_post_that_announces_too_much_is_not_read(server: ServerProcess)
 async def test_a_body_in_chunks_is_counted_as_well(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
-        path = client.url.removeprefix(server.url)
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = post(client, server, "Transfer-Encoding: chunked")
         async with line(server) as (reader, writer):
             writer.write(head.encode())
             for _ in range(11):

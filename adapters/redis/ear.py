@@ -21,7 +21,7 @@ from adapters.redis.connection import FAILURES, Connections, Link, describe
 from adapters.redis.inflow import Inflow
 from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS
 from adapters.redis.shards import Shards
-from adapters.redis.subscriber import IDLE_SECONDS, PONG_SECONDS, STEADY_SECONDS
+from adapters.redis.subscriber import STEADY_SECONDS, hear
 from realtime.errors import LimitError, OutsideError
 
 log = logging.getLogger("realtime.bus")
@@ -147,12 +147,7 @@ class Ear:
             if not self._missing and not self.up:
                 self._stands()
             await self._inflow.room()
-            reply = await link.read(IDLE_SECONDS)
-            if reply is None:
-                await link.write((b"PING",))
-                reply = await link.read(PONG_SECONDS)
-                if reply is None:
-                    raise exceptions.TimeoutError("no answer to a ping")
+            reply = await hear(link)
             if isinstance(reply, list) and len(reply) == 3:
                 self._take(*reply)
 

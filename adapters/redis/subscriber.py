@@ -69,7 +69,7 @@ class Subscriber:
         while True:
             try:
                 link = self._link or await self._subscribe()
-                message = await _read(link)
+                message = _payload(await hear(link))
             except FAILURES as error:
                 await self._lose(error)
             else:
@@ -112,15 +112,15 @@ class Subscriber:
         self._failures += 1
 
 
-async def _read(link: Link) -> bytes | None:
-    """The payload of a message, None for anything else. Raises one of FAILURES when the link is dead."""
+async def hear(link: Link) -> Any:
+    """What the server says next; a silent one is pinged. Raises one of FAILURES when the link is dead."""
     reply = await link.read(IDLE_SECONDS)
     if reply is None:
         await link.write((b"PING",))
         reply = await link.read(PONG_SECONDS)
         if reply is None:
             raise exceptions.TimeoutError("no answer to a ping")
-    return _payload(reply)
+    return reply
 
 
 def _payload(reply: Any) -> bytes | None:

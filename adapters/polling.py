@@ -23,6 +23,10 @@ TURN: Final = 256
 BATCH_BYTES: Final = 1 << 20
 """One answer carries at most about this much; what is left waits for the next poll."""
 
+LULL_SECONDS: Final = 0.1
+"""JavaScript clients take in a refused POST a timer's turn later than the answer to a poll. The poll that is pending
+when a body was too big ends after that, so that the client knows why: else it hears of an end without a reason."""
+
 TEXT = (b"content-type", b"text/plain; charset=UTF-8")
 JSON = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
@@ -41,6 +45,7 @@ class PollWire:
         self._size = 0
         self._packets = 0
         self._closed = False
+        self._lull = False
         self._readable: asyncio.Event | None = None
         self._reading: asyncio.Timeout | None = None
         self.posting = False
@@ -68,7 +73,11 @@ class PollWire:
         if self._poll is not None and self.link.closed:  # else it is an upgrade, which takes along what waits
             while (encoded := self.link.take()) is not None:
                 self._batch.append(encoded)
-        self._release(final=True)
+        self._lull = code == CloseCode.TOO_BIG
+        if self._lull:
+            self._loop.call_later(LULL_SECONDS, self._release, True)
+        else:
+            self._release(final=True)
         self.resume()
         if self._reading is not None and self.link.closed:
             reading, self._reading = self._reading, None
@@ -120,7 +129,7 @@ class PollWire:
             self._poll = None
 
     def _release(self, final: bool = False) -> None:
-        if self._poll is not None and (self._batch or final):
+        if self._poll is not None and (final or (self._batch and not self._lull)):
             poll, self._poll = self._poll, None
             poll.set_result(self.emptied())
 

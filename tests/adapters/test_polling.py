@@ -93,6 +93,19 @@ async def test_of_a_body_over_the_limit_no_more_is_read() -> None:
     assert (await client.ask("GET")).status == 400
 
 
+async def test_a_poll_that_is_pending_ends_after_the_refusal_of_a_body_over_the_limit() -> None:
+    client = Client(make_server(max_http_buffer_size=1_000))
+    await client.open()
+    poll, polled = client.start("GET")
+    await until(lambda: client.session.wire.polled)
+    refused = await client.ask("POST", b"4" * 1_001)
+    assert refused.status == 413
+    assert (await client.ask("GET")).status == 400, "the session is over"
+    assert not polled.done(), "a client in JavaScript would take the end for one without a reason"
+    await within(polled)
+    assert (poll.status, poll.body) == (200, b"1")
+
+
 @pytest.mark.parametrize("body", [b"", b"\x1e", b"abc", b"4abc", b"b!", b"4\xff", b"40", b"2", b"0"])
 async def test_a_malformed_body_ends_the_session(client: Client, body: bytes) -> None:
     answer = await client.ask("POST", body)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from realtime import socketio
-from tests.suites.engine_echo import Echo, engine_server
+from tests.wire.engine_echo import Echo, engine_server
 
 LIMIT_BYTES = 100
 headers: ContextVar[dict[str, str]] = ContextVar("headers")

@@ -1,4 +1,5 @@
-"""The application under test: a server made python-socketio's way, one in MessagePack, a typed namespace on FastAPI.
+"""The application under test: a server made python-socketio's way, one in MessagePack, a typed namespace on FastAPI,
+and an Engine.IO echo. The suites of the protocols, which others wrote, run against it too (tests/CONFORMANCE.md).
 
 ``WIRE_PING`` is ``interval,timeout`` in seconds. ``/debug/state`` tells what lives in this process right now.
 """
@@ -14,6 +15,7 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI
 
 from realtime import Fail, Namespace, Realtime, Server, Settings, Socket, event, socketio
+from tests.wire.engine_echo import engine_server
 
 INTERVAL, TIMEOUT = (float(part) for part in os.environ.get("WIRE_PING", "25,20").split(","))
 SETTINGS = Settings(
@@ -184,6 +186,11 @@ async def enter_packed(sid: str, room: str) -> str:
     return room
 
 
+# ── Engine.IO alone ──────────────────────────────────────────────────────────────────────────────
+
+echo = engine_server(ping_interval=INTERVAL, ping_timeout=TIMEOUT)
+
+
 # ── typed, on FastAPI ────────────────────────────────────────────────────────────────────────────
 
 
@@ -232,7 +239,7 @@ def open_files() -> int:
 @api.get("/debug/state")
 async def state() -> dict[str, Any]:
     """What lives in this process; the request that asks is not counted."""
-    servers: list[Server] = [sio, packed, typed.server]
+    servers: list[Server] = [sio, packed, echo, typed.server]
     workers = [server.core.workers(asyncio.get_running_loop()) for server in servers]
     return {
         "sessions": sum(len(server.core.sessions) for server in servers),
@@ -249,4 +256,5 @@ async def state() -> dict[str, Any]:
     }
 
 
-app = socketio.ASGIApp(sio, socketio.ASGIApp(packed, api, socketio_path="packed"))
+beneath = socketio.ASGIApp(echo, api, socketio_path="engine.io")
+app = socketio.ASGIApp(sio, socketio.ASGIApp(packed, beneath, socketio_path="packed"))

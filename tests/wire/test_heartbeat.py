@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.wire.clients import ended, still_there
+from tests.wire.clients import ended, polling, still_there
 from tests.wire.servers import QUICK, SOCKETS, WIRES, Servers, Wire, connected
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
@@ -48,6 +48,15 @@ async def test_a_silent_polling_client_is_gone_in_time(servers: Servers) -> None
         assert await client.receive() == "1", "the poll that is pending then is told"
         assert clock() - started < LIFE_SECONDS + SLACK_SECONDS
         assert (await client.get()).status == 400
+
+
+async def test_a_client_that_never_polls_is_gone_in_time(servers: Servers) -> None:
+    """A WebSocket that came after it and is as silent tells when: no poll was pending that could."""
+    server = servers.get(WIRES[0], QUICK)
+    async with polling(server.url) as client, WIRES[0].client(server) as clock:
+        assert (await ended(clock)).code == 4408
+        answer = await client.get()
+        assert (answer.status, answer.json) == (400, {"code": 1, "message": "Session ID unknown"})
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=str)

@@ -1,4 +1,4 @@
-"""For engine.io-client's own suite (port 3000): an echo that greets, with a limit of 100 bytes, cookies and ``deny``."""
+"""For engine.io-client's own suite (port 3000): an echo that greets, a limit of 100 bytes, cookies, and ``deny``."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
@@ -45,6 +46,8 @@ NAME_CHECK_SECONDS: Final = 10.0
 """Between two questions about one guest's name. While nobody answers, each may take a second."""
 
 
+GRACE_SECONDS: Final = 5.0
+"""For a client that may come back: how long nobody is told that it left."""
 OVERHEAD_BYTES = 400
 """What a message costs in an answer beside its text: id, time, and names of up to 128 characters."""
 
@@ -101,6 +104,7 @@ class Chat(Namespace):
     """
 
     path: ClassVar[str] = "/chat"
+    recovery = True
 
     def __init__(self, doorman: Doorman, history: History, holders: NameHolders, settings: Settings) -> None:
         super().__init__()
@@ -110,7 +114,8 @@ class Chat(Namespace):
         self._settings = settings
         self._attendance = Attendance()
         self._sent: Recent[dict[str, Any]] = Recent()
-        self._releasing: set[asyncio.Future[None]] = set()
+        self._later: set[asyncio.Future[None]] = set()
+        self._leaving: dict[str, tuple[asyncio.TimerHandle, list[str]]] = {}
 
     # --- who
 
@@ -129,7 +134,9 @@ class Chat(Namespace):
         return guest
 
     async def connected(self, socket: Socket) -> None:
-        """Where a token holder comes, guests of that name go."""
+        """Where a token holder comes, guests of that name go. Who was cut off and is back has never left."""
+        if socket.recovered:
+            await self._stay(socket)
         if not socket.user.anonymous:
             socket.data["holds"] = True
             try:
@@ -141,18 +148,48 @@ class Chat(Namespace):
     async def disconnected(self, socket: Socket) -> None:
         if socket.data.pop("holds", False):
             self._release_later(name_key(socket.user.user_id))
-        for room in socket.rooms:
-            if not is_system_room(room):
+        rooms = [room for room in socket.rooms if not is_system_room(room)]
+        if socket.may_return and rooms:
+            self._leave_later(socket, rooms)
+            return
+        for room in rooms:
+            await self._depart(socket, room)
+
+    def _leave_later(self, socket: Socket, rooms: list[str]) -> None:
+        """It may come back in a moment, and nobody need know that it was gone."""
+
+        def leave() -> None:
+            self._leaving.pop(socket.sid, None)
+            for room in rooms:
+                self._do_later(self._depart(socket, room))
+
+        grace = min(GRACE_SECONDS, self._settings.recovery_window_seconds)
+        self._leaving[socket.sid] = (asyncio.get_running_loop().call_later(grace, leave), rooms)
+
+    async def _stay(self, socket: Socket) -> None:
+        """It is back: in time, and only its rooms may be others now; or later, and then it comes anew."""
+        timer, before = self._leaving.pop(socket.sid, (None, []))
+        if timer is not None:
+            timer.cancel()
+        rooms = [room for room in socket.rooms if not is_system_room(room)]
+        for room in before:
+            if room not in rooms:
                 await self._depart(socket, room)
+        for room in rooms:
+            if room not in before:
+                await self.joined(socket, room)
+
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def _release_later(self, key: str) -> None:
         """A guest who waits for a broken connection must not be the one who is written to a moment later."""
         release = self._holders.release
 
         def let_go() -> None:
-            task = asyncio.ensure_future(release(key))
-            self._releasing.add(task)
-            task.add_done_callback(self._releasing.discard)
+            self._do_later(release(key))
 
         asyncio.get_running_loop().call_later(self._settings.name_hold_seconds, let_go)
 
@@ -207,7 +244,7 @@ class Chat(Namespace):
             messages = self._that_fit(page)[0] if self._settings.history_on_join else []
         except OutsideError:
             messages = []  # the room works without its past
-        return {"room": data.room, "members": self._names(data.room), "history": messages}
+        return {"room": data.room, "members": self._names(data.room), "history": messages, "offset": self.offset}
 
     @event
     async def leave(self, socket: Socket, data: InRoom) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from realtime import (
     PayloadError,
     PlainDialect,
     Settings,
+    Since,
     Socket,
     event,
     is_system_room,
@@ -40,6 +41,10 @@ class Topic(BaseModel):
     topic: str
 
 
+class Subscription(Topic):
+    since: str | None = Field(None, max_length=64)
+
+
 class Notice(BaseModel):
     """What is published."""
 
@@ -53,24 +58,38 @@ class TopicNotice(Notice):
     topic: str
 
 
-def plain_notification(name: str, data: Any) -> dict[str, Any] | None:
+def plain_notification(name: str, data: Any, offset: str | None = None) -> dict[str, Any] | None:
     """How a raw client is told; what is no notification is not passed on (see ``plain.Told``)."""
     if not isinstance(data, dict):
         return None
-    return {**data, "type": "notification"} if name == "notification" else told_error(name, data)
+    place = {} if offset is None else {"offset": offset}
+    return {**data, "type": "notification", **place} if name == "notification" else told_error(name, data)
 
 
-def stream_notification(name: str, data: Any) -> str | None:
+def plain_opening(since: Since | None, offset: str | None) -> dict[str, Any] | None:
+    """After what a raw client missed: whether that was all."""
+    return None if since is None else {"type": "resumed", **since.as_dict(), "offset": offset}
+
+
+def stream_notification(name: str, data: Any, offset: str | None = None) -> str | None:
     """How an event stream is told. JSON has no raw newline in it, so one ``data:`` line is enough."""
     if name != "notification" or not isinstance(data, dict):
         return None
-    id = data.get("id")
-    mark = f"id: {id}\n" if isinstance(id, str) and id.isprintable() else ""  # a newline would begin another field
+    mark = "" if offset is None else f"id: {offset}\n"
     return f"{mark}event: notification\ndata: {write_json(data)}\n\n"
 
 
+def stream_opening(since: Since | None, offset: str | None) -> str | None:
+    """Where the stream begins, so that who hears nothing can resume, too; and whether all that was missed is there."""
+    mark = "" if offset is None else f"id: {offset}\n"
+    told = "" if since is None else f"event: resumed\ndata: {write_json(since.as_dict())}\n"
+    return f"{mark}{told}\n"
+
+
 RAW = PlainDialect(plain_notification)
-STREAM = PlainDialect(stream_notification)
+RESUMING = PlainDialect(plain_notification, offsets=True, opening=plain_opening)
+"""For who asked with ``since``: each notification carries its offset."""
+STREAM = PlainDialect(stream_notification, offsets=True, opening=stream_opening)
 
 
 class Notify(Namespace):
@@ -80,6 +99,7 @@ class Notify(Namespace):
     """
 
     path: ClassVar[str] = "/notify"
+    recovery = True
 
     def __init__(self, doorman: Doorman, settings: Settings) -> None:
         super().__init__()
@@ -92,10 +112,11 @@ class Notify(Namespace):
         return self._doorman.by_token(socket.connection, (auth or Credentials()).token)
 
     @event
-    async def subscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
-        """Hear of a topic from now on."""
-        await socket.join(data.topic)
-        return {"topic": data.topic}
+    async def subscribe(self, socket: Socket, data: Subscription) -> dict[str, Any]:
+        """Hear of a topic from now on; with ``since``, an offset, what was said in it after that comes first."""
+        told = await socket.join(data.topic, since=data.since)
+        answer = {"topic": data.topic, "offset": self.offset}
+        return answer if told is None else answer | told.as_dict()
 
     @event
     async def unsubscribe(self, socket: Socket, data: Topic) -> dict[str, Any]:
@@ -155,8 +176,8 @@ class Notify(Namespace):
         return answer.result()
 
     def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
-        """A topic as Server-Sent Events."""
-        return self.stream(request, topic, dialect=STREAM)
+        """A topic as Server-Sent Events; ``Last-Event-ID`` resumes."""
+        return self.stream(request, topic, dialect=STREAM, since=request.headers.get("last-event-id"))
 
 
 def check_topic(topic: str, limit: int) -> None:

@@ -18,13 +18,16 @@ def general_route(realtime: Realtime) -> APIRouter:
     router = APIRouter()
 
     @router.websocket("/ws/rooms/{namespace:path}/{room}")
-    async def rooms(websocket: WebSocket, namespace: str, room: str, username: str | None = None) -> None:
-        """`{"event", "data", "id"?}` in; `{"event", "data"}` and `{"reply": id, "data" or "error"}` out.
+    async def rooms(
+        websocket: WebSocket, namespace: str, room: str, username: str | None = None, since: str | None = None
+    ) -> None:
+        """`{"event", "data", "id"?}` in; `{"event", "data", "offset"}` and `{"reply": id, "data" or "error"}` out.
 
-        The namespace `/` is spelt `root`; an `id` is a number or a short string.
+        The namespace `/` is spelt `root`; an `id` is a number or a short string. `since`, an offset, resumes: what was
+        missed comes first, then `resumed` with `{"recovered"}`.
         """
         name = "/" if namespace == "root" else f"/{namespace}"
-        async with realtime.server.raw(name, websocket, {"username": username}, None, (room,)) as peer:
+        async with realtime.server.raw(name, websocket, {"username": username}, None, (room,), None, since) as peer:
             async for text in peer:
                 await _handle(peer, text, realtime.settings.event_name_limit_characters)
 

@@ -27,6 +27,7 @@ class Secure(Namespace):
     """
 
     path: ClassVar[str] = "/secure"
+    recovery = True
 
     def __init__(self, doorman: Doorman) -> None:
         super().__init__()

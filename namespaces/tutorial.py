@@ -13,7 +13,7 @@ from fastapi import APIRouter, WebSocket, WebSocketException
 
 from namespaces.chat import Chat
 from namespaces.notify import RAW as RAW_NOTIFICATIONS
-from namespaces.notify import Notify
+from namespaces.notify import RESUMING, Notify
 from namespaces.plain import CHAT, CROWD, JSON_CHAT, SECURE, problem, read_object
 from namespaces.secure import Secure
 from realtime import (
@@ -125,9 +125,14 @@ def _add_rooms(router: APIRouter, chat: Chat, notify: Notify, secure: Secure) ->
                 await _answered(peer, _json_chat(chat, peer, room, text))
 
     @router.websocket("/ws/notify/{topic}")
-    async def notifications(websocket: WebSocket, topic: str) -> None:
-        """Every notification of the topic, as JSON; whatever is sent keeps the connection alive."""
-        async with notify.raw(websocket, topic, dialect=RAW_NOTIFICATIONS) as peer:
+    async def notifications(websocket: WebSocket, topic: str, since: str | None = None) -> None:
+        """Every notification of the topic, as JSON; whatever is sent keeps the connection alive.
+
+        `since`, an offset (or nothing, the first time), resumes: what was missed comes first, then `resumed`; and each
+        notification has its `offset`.
+        """
+        dialect = RAW_NOTIFICATIONS if since is None else RESUMING
+        async with notify.raw(websocket, topic, dialect=dialect, since=since) as peer:
             async for _ in peer:
                 continue  # whatever comes keeps the connection alive
 

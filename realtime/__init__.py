@@ -33,6 +33,7 @@ from realtime.ports import Bus, History, NameHolders, Page, StoredMessage
 from realtime.resolve import error_details, per_connection
 from realtime.server import Server
 from realtime.settings import Settings
+from realtime.since import Since
 
 __all__ = [
     "NAME_LIMIT",
@@ -63,6 +64,7 @@ __all__ = [
     "Reason",
     "Server",
     "Settings",
+    "Since",
     "SlidingWindow",
     "Socket",
     "StoredMessage",

@@ -13,6 +13,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any, Protocol
 
+from realtime.away import Absent
 from realtime.classic import Classic, Refused
 from realtime.context import Socket
 from realtime.endings import note_limit
@@ -22,6 +23,7 @@ from realtime.limits import Quota
 from realtime.names import Reason
 from realtime.namespace import Namespace
 from realtime.plan import FOREIGN, translated
+from realtime.returning import Returning
 from realtime.session import Core, Member, State
 
 logger = logging.getLogger("realtime")
@@ -61,6 +63,11 @@ class Application:
         self._counted: dict[str, str] = {}
         self._turned_away: set[str] = set()
         self._ending: dict[str, list[asyncio.Future[None]]] = {}
+        returning: Returning = host.returning
+        returning.settled = self.settled
+        returning.on_expired = self._expired
+        returning.remembers = lambda namespace: namespace in self.typed and self.typed[namespace].remembers
+        self.returning = returning
 
     # --- questions
 
@@ -103,6 +110,8 @@ class Application:
         session = member.session
         typed = self.typed.get(member.namespace)
         early = typed is None and self._host.always_connect
+        if member.trail is not None:
+            await self.returning.claim(member)
         if early and not session.accept(member, {"sid": member.sid}):
             return
         try:
@@ -114,25 +123,63 @@ class Application:
             answer = self._explain(error, member, "connect")
             self._turn_away(member, connect_refusal(answer), early)
             return
-        if not early and not session.accept(member, {"sid": member.sid}):
+        if not early and not self._accept(member):
             self._give_back(member)  # it left while its connect handler ran
             return
         self._host.metrics.connects.add(self.label(member.namespace), "accepted")
         if typed is not None:
             await self._greet(typed, member)
 
+    def _accept(self, member: Member) -> bool:
+        if member.trail is not None:
+            return self.returning.accept(member)
+        return member.session.accept(member, {"sid": member.sid})
+
     async def _let_in(self, typed: Namespace | None, member: Member, auth: Any) -> None:
-        if typed is None:
-            environ = self._host.environ_of(member)
-            await self.classic.connect(member.namespace, member.sid, environ, auth)
-            return
-        await typed.let_in(self._host.socket_of(member), auth)
-        if isinstance(member.user, Identity):
+        await self._authorize(typed, member, auth)
+        if member.trail is not None:
+            reason = await self._unfit(typed, member)
+            if reason is not None:
+                self.returning.start_clean(member, reason, self._host.core.new_sid())
+                await self._authorize(typed, member, auth)
+                self.returning.unfit(member)
+        if typed is not None and isinstance(member.user, Identity):
             # A guest who calls itself alice must not use up the connections of the alice with a token.
             user = f"{'guest' if member.user.anonymous else 'user'}:{member.user.user_id}"
             if not self._quota.take(user):
                 raise LimitError("Too many connections of this user", code="too_many_connections")
             self._counted[member.sid] = user
+
+    async def _authorize(self, typed: Namespace | None, member: Member, auth: Any) -> None:
+        if typed is not None:
+            await typed.let_in(self._host.socket_of(member), auth)
+            return
+        environ = self._host.environ_of(member)
+        if member.trail is not None:
+            environ = {**environ, "realtime.recovered": member.trail.record is not None}
+        await self.classic.connect(member.namespace, member.sid, environ, auth)
+
+    async def _unfit(self, typed: Namespace | None, member: Member) -> str | None:
+        """Why a client that comes back may not go on as who it was: its rooms' rules are asked again, too."""
+        for room in member.trail.rooms_asked_for() if typed is not None else ():
+            try:
+                await typed.on_room("may_join", self._host.socket_of(member), room)  # type: ignore[union-attr]
+            except Exception as error:
+                self._explain(error, member, "may_join")
+                return "access"
+        return self.returning.unfit(member)
+
+    def _expired(self, absent: Absent) -> None:
+        """Nobody came back in time, or will not: the namespace may want to know."""
+        typed, member = self.typed.get(absent.record.namespace), absent.note
+        if typed is not None and typed.remembers and member is not None:
+            self._host.core.workers(asyncio.get_running_loop()).submit(self._say_expired(typed, member))
+
+    async def _say_expired(self, typed: Namespace, member: Member) -> None:
+        try:
+            await typed.say_expired(self._host.socket_of(member))
+        except Exception:
+            logger.exception("the hook expired of %s failed", member.namespace)
 
     def _turn_away(self, member: Member, data: Any, early: bool) -> None:
         self._host.metrics.connects.add(self.label(member.namespace), "refused")

@@ -22,6 +22,7 @@ __all__ = [
     "RawJson",
     "SocketIOMsgPack",
     "SocketIOText",
+    "array",
     "json_bytes",
     "json_text",
     "text",
@@ -93,6 +94,17 @@ class SocketIOText:
             return Encoded(((True, kind + head + body),))
         first = b"%b%d-%b%b" % (binary, len(attachments), head, body)
         return Encoded(((True, first), *((False, attachment) for attachment in attachments)))
+
+
+def array(args: Sequence[Any], dumps: Callable[[Any], str] | None = None) -> tuple[bytes, tuple[bytes, ...]]:
+    """The arguments of an event as a JSON array, and the attachments that its placeholders stand for."""
+    if dumps is None:
+        try:
+            return orjson.dumps(args, option=OPTIONS), ()
+        except TypeError:
+            pass
+    body, attachments = _take_apart(list(args), dumps)
+    return body, tuple(attachments)
 
 
 def _head(namespace: str, ack_id: int | None) -> bytes:

@@ -19,6 +19,7 @@ from realtime.limits import Gcra
 from realtime.names import Reason
 from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload
 from realtime.ports import Link, Wire
+from realtime.returning import Returning
 from realtime.session import Core, Member, Session, State
 
 PATIENCE_EVENTS = 200
@@ -38,7 +39,8 @@ class Connection(Session):
 
     __slots__ = (  # a dictionary of this many names would be 1.6 kB
         "_attachment_by", "_burst", "_connect_by", "_dismissed", "_idle", "_ping_at", "_pong_by", "_rate", "_refused",
-        "_strays", "_unknown", "decoder", "message_limit", "ping_interval", "ping_timeout", "upgrading",
+        "_strays", "_unknown", "decoder", "message_limit", "ping_interval", "ping_timeout", "returning",
+        "upgrading",
     )  # fmt: skip
 
     kind = "socketio"
@@ -54,8 +56,11 @@ class Connection(Session):
         ping_interval: float,
         ping_timeout: float,
         message_limit: int,
+        returning: Returning | None = None,
     ) -> None:
+        """``returning``: keeps the clients that may come back; None for one that takes no offsets."""
         super().__init__(core, id, dialect, scope)
+        self.returning = returning
         self.decoder = decoder
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
@@ -193,8 +198,10 @@ class Connection(Session):
         if self._dismissed:
             self._dismissed.discard(namespace)
         self._connect_by = None  # back in ``refuse``, if nothing comes of it
-        member = self.join(self.core.new_sid(), namespace, packet.data)
-        self.inbox.put(member, ("connect", packet.data, None))
+        member, auth = self.join(self.core.new_sid(), namespace, packet.data), packet.data
+        if self.returning is not None and self.returning.keeps(namespace):
+            auth = self.returning.admit(member, auth)
+        self.inbox.put(member, ("connect", auth, None))
 
     def _too_many_namespaces(self) -> bool:
         """Memberships that have ended count while something runs for them: who comes and goes starts no more tasks."""
@@ -247,7 +254,14 @@ class Connection(Session):
         if encoded is not None:
             self.offer(encoded)
 
+    def leave(self, member: Member, reason: str) -> None:
+        if self.returning is not None and member.trail is not None:
+            self.returning.left(member, reason)
+        super().leave(member, reason)
+
     def refuse(self, member: Member, data: Any) -> None:
+        if self.returning is not None and member.trail is not None:
+            self.returning.left(member, Reason.SERVER)
         super().refuse(member, data)
         if not self.members and not self.closed:
             self._connect_by = self.loop.time() + self.core.settings.connect_timeout_seconds

@@ -15,6 +15,7 @@ from realtime.identity import Identity
 from realtime.names import NAME_LIMIT, Reason, is_system_room, problem_with_name
 from realtime.rooms import Target
 from realtime.session import Member, State
+from realtime.since import Since
 from realtime.spoken import name_and_args
 
 
@@ -34,6 +35,8 @@ class House(Protocol):
     def leave(self, member: Member, room: str) -> bool: ...
 
     def rooms_of(self, member: Member) -> tuple[Any, ...]: ...
+
+    def since(self, member: Member, offset: str, room: str) -> Since: ...
 
     def dismiss(self, member: Member, reason: str) -> None: ...
 
@@ -67,6 +70,25 @@ class Socket:
     def connected(self) -> bool:
         """Let in, and not gone yet."""
         return self._member.state is State.JOINED
+
+    @property
+    def recovered(self) -> bool:
+        """It was here before, lost its connection and goes on: its sid, data and rooms are the same. Known from the
+        authorise step on."""
+        trail = self._member.trail
+        return trail is not None and trail.record is not None
+
+    @property
+    def unrecovered(self) -> str | None:
+        """Why it starts clean, if it had come to go on; else None."""
+        trail = self._member.trail
+        return None if trail is None else trail.reason
+
+    @property
+    def may_return(self) -> bool:
+        """In the hook ``disconnected``: it lost its connection and may come back as who it was."""
+        trail = self._member.trail
+        return trail is not None and trail.kept
 
     @property
     def auth(self) -> Any:
@@ -118,8 +140,9 @@ class Socket:
             member.expires_at = member.session.loop.time() + max(0.0, expires_at + leeway - time.time())
             on_loop_of(member, member.session.wake_at, member.expires_at)
 
-    async def join(self, room: str) -> None:
-        """Enter a room whose name the client chose; the namespace's ``may_join`` and ``joined`` run.
+    async def join(self, room: str, *, since: str | None = None) -> Since | None:
+        """Enter a room whose name the client chose; the namespace's ``may_join`` and ``joined`` run. With ``since``
+        what was said in it after that offset is told now, and the answer says whether that was all of it.
 
         Raises PayloadError for a bad name, AccessError for a room of the system or where the rule says no,
         LimitError for too many rooms. A room it is in already is no change, nor is any room for a client that
@@ -128,7 +151,7 @@ class Socket:
         limits = self._member.session.core.settings
         check_room(room, limits.room_name_limit_characters)
         if room in self.rooms:
-            return
+            return None
         await self._house.on_room("may_join", self, room)
         limit = limits.rooms_per_connection
         if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
@@ -137,8 +160,12 @@ class Socket:
             entered = self.enter(room)
         except ValueError:  # the name is somebody's sid
             raise AccessError(NOT_YOURS, code="system_room") from None
+        told = self._house.since(self._member, since, room) if since is not None and entered else None
         if entered:
+            if self._member.trail is not None:
+                self._member.trail.asked_for(room)
             await self._house.on_room("joined", self, room)
+        return told
 
     def enter(self, room: str) -> bool:
         """Enter a room whose name is the application's own; no rule is asked and no limit holds.

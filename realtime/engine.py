@@ -26,6 +26,7 @@ from realtime.ports import Link, Receive, Send, ServesScope, Wire
 from realtime.redaction import printable
 from realtime.seldom import Seldom
 from realtime.session import Core
+from realtime.settings import Settings
 
 logger = logging.getLogger("realtime")
 
@@ -66,6 +67,18 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         per_minute = core.settings.handshakes_per_minute_per_address
         if per_minute is not None:
             self._handshakes = SlidingWindow(per_minute, 60)
+
+    def origin_policy(self, settings: Settings) -> OriginPolicy:
+        """python-engineio's option where it says something, the settings else. Its ``[]`` ("the application sends
+        the CORS headers itself") is no reason to let every page of the world in. Where it is a callable, the door
+        asks that one first (``allows_origin``), and whoever may come in may read the answer."""
+        allowed = self.cors_allowed_origins
+        return OriginPolicy(
+            "*" if callable(allowed) else allowed or settings.allowed_origins,
+            development=not settings.production,
+            trusted_proxies=settings.trusted_proxies,
+            credentials=self.cors_credentials,
+        )
 
     # --- the port Door
 

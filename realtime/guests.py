@@ -17,12 +17,15 @@ from starlette.websockets import WebSocket, WebSocketState
 from realtime.codecs import Dialect, json_text
 from realtime.context import Socket
 from realtime.errors import AccessError, CloseCode, OutsideError, RealtimeError
+from realtime.hub import Hub
 from realtime.identity import SUBPROTOCOL
+from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.peer import Peer, PlainDialect, RawSession
 from realtime.plug import find
 from realtime.redaction import printable
 from realtime.session import Core, Member
+from realtime.since import replay_since
 
 
 class House(Protocol):
@@ -30,6 +33,8 @@ class House(Protocol):
 
     core: Core
     raw_dialect: Dialect
+    hub: Hub
+    metrics: Metrics
 
     @property
     def draining(self) -> bool: ...
@@ -52,6 +57,7 @@ async def raw(
     dialect: Dialect | None,
     enter: Iterable[str],
     refusal: str | None,
+    since: str | None = None,
 ) -> AsyncIterator[Peer]:
     """A plain WebSocket as a client of a namespace (see ``Namespace.raw``).
 
@@ -62,7 +68,7 @@ async def raw(
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.receive()
     try:
-        session, member = await _knock(house, namespace, scope, auth, dialect, enter)
+        session, member = await _knock(house, namespace, scope, auth, dialect, enter, since)
     except RealtimeError as error:
         code = CloseCode.DRAINING if house.draining else CloseCode.POLICY
         raise WebSocketException(code, refusal or error.message) from None
@@ -93,9 +99,10 @@ async def stream(
     auth: Any,
     dialect: Dialect | None,
     enter: Iterable[str],
+    since: str | None = None,
 ) -> Response:
     """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-    session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter)
+    session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter, since)
     response: Response = find("sse")(session)
     return response
 
@@ -115,6 +122,7 @@ async def _knock(
     auth: Any,
     dialect: Dialect | None,
     enter: Iterable[str],
+    since: str | None,
 ) -> tuple[RawSession, Member]:
     """Whatever refuses is raised, and leaves no trace."""
     house.check_origin(scope)
@@ -127,8 +135,19 @@ async def _knock(
         member = await session.enter(house.core.new_sid(), namespace, auth)
         for room in enter:
             await house.socket_of(member).join(room)
+        _open(house, session, member, since)
     except BaseException:
         session.lost(Reason.SERVER)
         raise
     session.expect_wire()
     return session, member
+
+
+def _open(house: House, session: RawSession, member: Member, since: str | None) -> None:
+    """What it missed, and then the words of its dialect for that; both wait for the wire."""
+    keeper = house.hub.keepers.get(member.namespace)
+    outcome = replay_since(house.hub, house.metrics, member, since) if since is not None else None
+    opening = getattr(session.dialect, "opening", None)
+    said = opening(outcome, keeper.mark if keeper is not None else None) if opening is not None else None
+    if said is not None:
+        session.offer(said)

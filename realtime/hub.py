@@ -6,14 +6,19 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from threading import Lock, get_ident
 from time import perf_counter
 from typing import Any
 
+from realtime.away import Away
 from realtime.codecs import Encoded
+from realtime.keeper import Keeper, is_nobody, noted, spoken
 from realtime.metrics import Metrics
+from realtime.positions import Channel
 from realtime.rooms import Rooms, Target
+from realtime.said import Said
 from realtime.session import Member, Session, State
 
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
@@ -25,15 +30,19 @@ class Hub:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._changing = Lock()
+        self.changing = Lock()
         self.namespaces: dict[str, Rooms[Member]] = {}
+        self.keepers: dict[str, Keeper] = {}
+        """Namespaces that keep what they say, for clients that come back."""
+        self.away: Away | None = None
+        """Who may come back: rooms may be changed for them, too."""
         self._leaving: dict[tuple[str, str], Member] = {}
         metrics.rooms.read = self._count_rooms
 
     # --- the port Index, for sessions
 
     def attach(self, member: Member) -> None:
-        with self._changing:
+        with self.changing:
             rooms = self.namespaces.get(member.namespace)
             if rooms is None:
                 rooms = self.namespaces[member.namespace] = Rooms()
@@ -42,7 +51,7 @@ class Hub:
     def detach(self, member: Member) -> None:
         """Out of all rooms at once; until ``forget`` the disconnect hook can still ask which they were."""
         self._leaving[member.namespace, member.sid] = member
-        with self._changing:
+        with self.changing:
             rooms = self.namespaces.get(member.namespace)
             if rooms is not None:
                 member.rooms_left = (member.sid, *rooms.detach(member.sid))
@@ -50,7 +59,31 @@ class Hub:
                     self.namespaces.pop(member.namespace, None)
 
     def forget(self, member: Member) -> None:
-        self._leaving.pop((member.namespace, member.sid), None)
+        if self._leaving.get((member.namespace, member.sid)) is member:
+            del self._leaving[member.namespace, member.sid]
+
+    def rename(self, member: Member, sid: str, *, keep_rooms: bool = True) -> bool:
+        """A member that nobody knows yet gets another sid. False where somebody has it. Hold ``changing``."""
+        rooms = self.namespaces.get(member.namespace)
+        if rooms is None or member.sid not in rooms.everyone or sid in rooms.everyone:
+            return False
+        joined = rooms.detach(member.sid)
+        member.sid = sid
+        rooms.attach(sid, member)
+        for room in joined if keep_rooms else ():
+            rooms.join(sid, room)
+        return True
+
+    def restore(self, member: Member, rooms: Iterable[Any]) -> None:
+        """Back into the rooms it was in. Hold ``changing``."""
+        for room in rooms:
+            with suppress(ValueError):  # by now the name is somebody's sid
+                self.namespaces[member.namespace].join(member.sid, room)
+
+    def is_watched(self, namespace: str, channel: Channel) -> bool:
+        """Is anybody here in this channel? (The room of a sid, too.)"""
+        rooms = self.namespaces.get(namespace)
+        return rooms is not None and (channel is None or channel in rooms or channel in rooms.everyone)
 
     # --- looking up
 
@@ -83,24 +116,45 @@ class Hub:
 
     def join(self, sid: str, namespace: str, room: Any) -> bool:
         """True when this was a change. Raises ValueError as ``Rooms.join`` does."""
-        with self._changing:
-            rooms = self.namespaces.get(namespace)
+        with self.changing:
+            rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
+            if keeper is not None and self.away is not None and self.away.has(namespace, sid):
+                return self.away.enter(namespace, sid, room, keeper.log.last)
             if rooms is None:
                 raise ValueError("sid is not connected to requested namespace")
-            return rooms.join(sid, room)
+            changed = rooms.join(sid, room)
+            if changed and keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
+                trail.entered(room, keeper.log.last)
+            return changed
 
     def leave(self, sid: str, namespace: str, room: Any) -> bool:
         """True when this was a change."""
-        with self._changing:
-            rooms = self.namespaces.get(namespace)
-            return rooms is not None and rooms.leave(sid, room)
+        with self.changing:
+            return self._leave(sid, namespace, room)
+
+    def _leave(self, sid: str, namespace: str, room: Any) -> bool:
+        rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
+        if keeper is not None and self.away is not None and self.away.has(namespace, sid):
+            return self.away.leave(namespace, sid, room, keeper.log.last)
+        if rooms is None or not rooms.leave(sid, room):
+            return False
+        if keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
+            trail.left(room, keeper.log.last)
+        return True
 
     def close_room(self, room: Any, namespace: str) -> None:
         """Everybody here leaves it. Raises ValueError for the room of a sid."""
-        with self._changing:
-            rooms = self.namespaces.get(namespace)
-            if rooms is not None:
-                rooms.close(room)
+        with self.changing:
+            rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
+            for sid in rooms.close(room) if rooms is not None else ():
+                trail = rooms.everyone[sid].trail if rooms is not None else None
+                if trail is not None and keeper is not None:
+                    trail.left(room, keeper.log.last)
+            if keeper is None:
+                return
+            if self.away is not None:
+                for sid in self.away.in_room(namespace, room):
+                    self.away.leave(namespace, sid, room, keeper.log.last)
 
     # --- delivering
 
@@ -120,7 +174,11 @@ class Hub:
         Raises UsageError when the arguments cannot be encoded; then nobody got anything.
         """
         self._metrics.emissions.add(namespace)
-        members = self.select(namespace, target)
+        keeper, kept = self.keepers.get(namespace), None
+        if keeper is None or volatile:
+            members = self.select(namespace, target)
+        else:
+            members, kept = self._keep(keeper, event, args, target, skip)
         if skip:
             members = [member for member in members if member.sid not in skip]
         if not members:
@@ -129,7 +187,13 @@ class Hub:
         reached = 0
         thread = get_ident()
         dialects = {member.session.dialect for member in members}
-        forms: dict[Any, Encoded | None] = {each: each.event(namespace, event, args) for each in dialects}
+        forms: dict[Any, Encoded | None]
+        if keeper is None:
+            forms = {each: each.event(namespace, event, args) for each in dialects}
+        elif kept is None:
+            forms = {each: noted(each, namespace, event, args, keeper.mark) for each in dialects}
+        else:
+            forms = {each: spoken(each, namespace, *kept) for each in dialects}
         for member in members:
             session = member.session
             encoded = forms[session.dialect]
@@ -145,6 +209,19 @@ class Hub:
         self._metrics.events_out.add(namespace, amount=reached)
         self._metrics.fanout_seconds.observe(perf_counter() - started, namespace)
         return reached
+
+    def _keep(
+        self, keeper: Keeper, event: str, args: Sequence[Any], target: Target, skip: Collection[str]
+    ) -> tuple[list[Member], tuple[Said, str] | None]:
+        """Who is to hear it, and the offset that it is given; nobody comes or goes between the two."""
+        with self.changing:
+            members = self.select(keeper.namespace, target)
+            if not members and is_nobody(target):
+                return members, None
+            kept = keeper.keep(event, args, target, skip)
+        if keeper.returning:
+            members = [member for member in members if member.trail is None or not member.trail.returning]
+        return members, kept
 
     def ask(self, members: Sequence[Member], event: str, args: Sequence[Any], callback: Callable[..., Any]) -> int:
         """The same with an acknowledgement wanted: each recipient has an id of its own, and is encoded for alone.

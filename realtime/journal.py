@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from realtime.positions import Channel, Draft, DraftId, Entry, Position
 
 ENTRY_BYTES: Final = 700
 """What an entry costs beside its payload (measured: 640 on CPython 3.11 for one room)."""
+CHANNEL_BYTES: Final = 64
 SWEEP: Final = 1_000
 """Heads of channels that are kept beyond those in the log, before those nobody watches are looked for."""
+
+Kept = tuple[Any, ...]
+"""(time, bytes, offset, previous, id or None, namespace, rooms, skip, event, body, arguments, attachments)."""
 
 
 class Log:
@@ -43,8 +47,8 @@ class Log:
         self._seconds = seconds
         self._size_limit = size_bytes
         self._watched = watched
-        self._kept: deque[tuple[float, int, Entry]] = deque()
-        self._by_id: dict[DraftId, Entry] = {}
+        self._kept: deque[Kept] = deque()
+        self._by_id: dict[DraftId, int] = {}
         self._heads: dict[Channel, int] = {}
 
     def __len__(self) -> int:
@@ -63,38 +67,59 @@ class Log:
         """Keep this; the entry that it was kept as, if its id is known already."""
         known = self._by_id.get(draft.id)
         if known is not None:
-            return known
+            return self._entry(self._kept[known - self.oldest - 1])
+        _, namespace, rooms, skip, event, body, arguments, attachments = draft
+        self._by_id[draft.id] = self.add(draft.id, namespace, rooms, skip, event, body, arguments, attachments, now)
+        return self._entry(self._kept[-1])
+
+    def add(
+        self,
+        id: DraftId | None,
+        namespace: str,
+        rooms: tuple[str, ...] | None,
+        skip: tuple[str, ...],
+        event: str,
+        body: bytes,
+        arguments: int,
+        attachments: tuple[bytes, ...],
+        now: float,
+    ) -> int:
+        """Keep what a draft of these fields would be, whose id (the number is the offset where it is None) nobody will
+        offer again; answers its offset."""
         offset = self.last = self.last + 1
-        heads, rooms = self._heads, draft.rooms
-        previous: tuple[int, ...]
+        heads, kept = self._heads, self._kept
         if rooms is not None and len(rooms) == 1:  # what nearly every emission is
             room = rooms[0]
-            previous = (heads.get(room, 0),)
+            previous: tuple[int, ...] = (heads.get(room, 0),)
             heads[room] = offset
+            size = len(body) + ENTRY_BYTES
         else:
-            channels = draft.channels
+            channels: tuple[Channel, ...] = (None,) if rooms is None else rooms
             previous = tuple([heads.get(channel, 0) for channel in channels])
             for channel in channels:
                 heads[channel] = offset
-        entry = Entry(draft, Position(self.epoch, offset), previous)
-        size = len(draft.body) + ENTRY_BYTES if len(previous) == 1 and not draft.attachments else _size(draft)
-        self._kept.append((now, size, entry))
-        self._by_id[draft.id] = entry
+            size = len(body) + ENTRY_BYTES + CHANNEL_BYTES * len(channels)
+        if attachments:
+            size += sum(map(len, attachments))
+        # A plain tuple of plain values: the garbage collector looks at it once, and not at each of 10,000 again.
+        kept.append((now, size, offset, previous, id, namespace, rooms, skip, event, body, arguments, attachments))
         self.size += size
-        kept = self._kept
         while len(kept) > self._most or self.size > self._size_limit or kept[0][0] <= now - self._seconds:
             if len(kept) == 1:
-                break  # the newest is always here: its number must not be given twice
+                break  # even alone it may be too large; the log is what is here, so it stays
             self._drop_oldest()
-        return entry
+        return offset
+
+    def _entry(self, kept: Kept) -> Entry:
+        _, _, offset, previous, id, *rest = kept
+        return Entry(Draft(id or ("", offset), *rest), Position(self.epoch, offset), previous)
 
     def since(self, position: Position) -> list[Entry] | None:
         """Everything after this position. None: it does not reach back so far, or it is another log's."""
         if position.epoch != self.epoch or not self.oldest <= position.offset <= self.last:
             return None
-        found = [entry for _, _, entry in islice(reversed(self._kept), self.last - position.offset)]
-        found.reverse()
-        return found
+        found = list(islice(reversed(self._kept), self.last - position.offset))
+        return [self._entry(kept) for kept in reversed(found)]
 
     def head(self, channel: Channel) -> int:
         """The newest offset of a channel; 0 where none is known. Exact for what is watched or still here."""
@@ -106,12 +131,13 @@ class Log:
         return max([heads.get(channel, 0) for channel in channels], default=0)
 
     def _drop_oldest(self) -> None:
-        _, size, entry = self._kept.popleft()
-        self.size -= size
-        del self._by_id[entry.draft.id]
-        heads = self._heads
-        for channel in entry.draft.channels:
-            if heads.get(channel) == entry.offset and not self._watched(channel):
+        oldest = self._kept.popleft()
+        self.size -= oldest[1]
+        if oldest[4] is not None:
+            self._by_id.pop(oldest[4], None)
+        heads, offset = self._heads, oldest[2]
+        for channel in oldest[6] or (None,):
+            if heads.get(channel) == offset and not self._watched(channel):
                 del heads[channel]
         if len(heads) > 2 * len(self._kept) + SWEEP:
             self._sweep()
@@ -122,7 +148,3 @@ class Log:
         stale = [channel for channel, head in self._heads.items() if head <= oldest and not self._watched(channel)]
         for channel in stale:
             del self._heads[channel]
-
-
-def _size(draft: Draft) -> int:
-    return draft.size + ENTRY_BYTES + 64 * len(draft.channels)

@@ -177,6 +177,11 @@ class Metrics:
         self.bus_refused = Counter(
             "realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",)
         )
+        self.away = Gauge("realtime_recovery_waiting", "Clients that are away and may come back")
+        self.recoveries = Counter(
+            "realtime_recoveries_total", "Clients that came back, by outcome: recovered, or why not", ("outcome",)
+        )
+        self.replayed = Counter("realtime_replayed_total", "Events told again to clients that came back")
         self.history_pending = Gauge("realtime_history_pending", "Stored messages not yet written to the database")
         self.loop_lag_seconds = Gauge(
             "realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval"

@@ -10,11 +10,11 @@ client was let in; ``socket.rooms`` then still tells where it was.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Final, TypeVar, overload
 
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket
 from realtime.codecs import Dialect
 from realtime.context import Socket
 from realtime.errors import LimitError, Refusal, UsageError
+from realtime.home import Home
 from realtime.limits import SlidingWindow, parse_rate
 from realtime.metrics import Metrics, Series, Tally
 from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT, Reason
@@ -32,7 +33,7 @@ from realtime.resolve import Call, Plan, compile_plan
 from realtime.rooms import Target
 from realtime.spoken import name_and_args
 
-HOOKS: Final = ("authorize", "connected", "disconnected", "may_join", "joined", "left")
+HOOKS: Final = ("authorize", "connected", "disconnected", "expired", "may_join", "joined", "left")
 Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK = "__realtime_event__"
 
@@ -132,44 +133,17 @@ class EventHandler:
         return self._run(SocketCall(data[1:], socket, self._namespace))
 
 
-class Home(Protocol):
-    """What a namespace asks of the server it is included in."""
-
-    metrics: Metrics
-
-    @property
-    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
-
-    async def publish(
-        self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
-    ) -> int: ...
-
-    def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
-
-    async def disconnect_room(self, namespace: str, room: str, reason: str) -> None: ...
-
-    def raw(
-        self,
-        namespace: str,
-        websocket: WebSocket,
-        auth: Any,
-        dialect: Dialect | None,
-        enter: Iterable[str],
-        refusal: str | None,
-    ) -> AbstractAsyncContextManager[Peer]: ...
-
-    async def stream(
-        self, namespace: str, request: HTTPConnection, auth: Any, dialect: Dialect | None, enter: Iterable[str]
-    ) -> Response: ...
-
-
 class Namespace:
     """The events and hooks of one Socket.IO namespace; give it to ``Realtime.include``."""
 
     path: ClassVar[str] = ""
+    recovery: bool = False
 
-    def __init__(self, path: str | None = None, *, dependencies: Sequence[Depends] = ()) -> None:
-        """``dependencies`` run before every event, as those of a FastAPI router do before its routes.
+    def __init__(
+        self, path: str | None = None, *, dependencies: Sequence[Depends] = (), recovery: bool | None = None
+    ) -> None:
+        """``dependencies`` run before every event, as those of a FastAPI router do before its routes. ``recovery``:
+        what is emitted is kept for a time, and a client that loses its connection goes on where it was.
 
         Raises UsageError for a bad path or a handler whose signature cannot be compiled.
         """
@@ -177,6 +151,8 @@ class Namespace:
         if not self.name.startswith("/") or len(self.name) > NAME_LIMIT or "," in self.name or "?" in self.name:
             raise UsageError(f"a namespace begins with / and has neither , nor ? in it; {self.name!r} came")
         self._dependencies = tuple(dependencies)
+        if recovery is not None:
+            self.recovery = recovery
         self._home: Home | None = None
         self.events: dict[str, EventHandler] = {}
         self.concurrent: set[str] = set()
@@ -286,24 +262,37 @@ class Namespace:
         auth: Any = None,
         dialect: Dialect | None = None,
         refusal: str | None = None,
+        since: str | None = None,
     ) -> AbstractAsyncContextManager[Peer]:
         """A plain WebSocket becomes a client of this namespace and of these rooms, for as long as the block lasts.
 
         ``async with chat.raw(ws, room) as peer: async for text in peer: …``. The authorise step and the join rule
         run before the socket is accepted; a refusal is Starlette's WebSocketException (1008, with the reason, or
-        with the words ``refusal``), which FastAPI turns into a refused handshake.
+        with the words ``refusal``), which FastAPI turns into a refused handshake. ``since``: an offset; what was said
+        after it is told first, where the namespace keeps that.
         """
-        return self.home.raw(self.name, websocket, auth, dialect, rooms, refusal)
+        return self.home.raw(self.name, websocket, auth, dialect, rooms, refusal, since)
 
     def stream(
-        self, request: HTTPConnection, *rooms: str, auth: Any = None, dialect: Dialect | None = None
+        self,
+        request: HTTPConnection,
+        *rooms: str,
+        auth: Any = None,
+        dialect: Dialect | None = None,
+        since: str | None = None,
     ) -> Awaitable[Response]:
         """A Server-Sent-Events client of this namespace and of these rooms: return what this answers from a route.
 
         Without a ``dialect`` of your own an event is ``event: NAME`` and its first argument as JSON in ``data:``.
         Raises the error of the authorise step or the join rule.
         """
-        return self.home.stream(self.name, request, auth, dialect, rooms)
+        return self.home.stream(self.name, request, auth, dialect, rooms, since)
+
+    @property
+    def offset(self) -> str | None:
+        """Where the namespace is now: who shows this later as ``since`` hears what was said after it. None where it
+        keeps nothing."""
+        return self.home.newest(self.name)
 
     # --- what the server calls
 
@@ -338,6 +327,15 @@ class Namespace:
         """The hook ``disconnected``."""
         if "disconnected" in self._hooks:
             await self._run_hook("disconnected", socket, (reason,))
+
+    @property
+    def remembers(self) -> bool:
+        """Has it the hook ``expired``?"""
+        return "expired" in self._hooks
+
+    async def say_expired(self, socket: Socket) -> None:
+        """The hook ``expired``: this client did not come back in time."""
+        await self._run_hook("expired", socket, ())
 
     async def on_room(self, hook: str, socket: Socket, room: str) -> None:
         """``may_join`` (which may refuse), ``joined`` or ``left``."""

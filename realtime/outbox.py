@@ -7,7 +7,7 @@ message always fits an empty backlog. Volatile frames (typing, cursors) are the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,7 @@ class _Waiting:
 class Outbox:
     """One client's way out. Belongs to the event loop of its session."""
 
-    __slots__ = ("_backlog", "_bounds", "_on_drop", "_size", "_wire", "way")
+    __slots__ = ("_ahead", "_backlog", "_bounds", "_on_drop", "_size", "_wire", "way")
 
     def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
         self._bounds = bounds
@@ -46,6 +46,7 @@ class Outbox:
         """The wire's ``send`` while a frame would leave at once, else None. Who calls it and hears False sets it to
         None; the fan-out does so without the call of ``offer``."""
         self._backlog: deque[_Waiting] | None = None
+        self._ahead: deque[Iterator[Encoded]] | None = None
         self._size = 0
 
     def __len__(self) -> int:
@@ -64,8 +65,8 @@ class Outbox:
         """Frames leave through this wire from now on; what waited leaves first."""
         self._wire = wire
         self.way = wire.send if free else None
-        while self.way is not None and self._backlog:
-            if not self.way(self._next()):
+        while self.way is not None and (encoded := self._first()) is not None:
+            if not self.way(encoded):
                 self.way = None
 
     def hold(self) -> None:
@@ -96,22 +97,47 @@ class Outbox:
         self._keep(encoded, volatile, key)
         return True
 
+    def replay(self, frames: Iterator[Encoded]) -> None:
+        """These leave before what waits, each when the wire has room for it: made one by one, and not counted."""
+        if self.way is not None:
+            for encoded in frames:
+                if not self.way(encoded):
+                    self.way = None
+                if self.way is None:
+                    break
+            else:
+                return
+        if self._ahead is None:
+            self._ahead = deque()
+        self._ahead.append(frames)
+
     def take(self) -> Encoded | None:
         """The wire has room: the next frame; None leaves the wire marked as free."""
-        if not self._backlog:
+        encoded = self._first()
+        if encoded is None:
             self.way = self._wire.send if self._wire is not None else None
-            return None
-        return self._next()
+        return encoded
+
+    def _first(self) -> Encoded | None:
+        while self._ahead:
+            encoded = next(self._ahead[0], None)
+            if encoded is not None:
+                return encoded
+            self._ahead.popleft()
+        return self._next() if self._backlog else None
 
     def put_back(self, encoded: Encoded) -> None:
         """What was taken did not fit after all: it is the first of what waits."""
+        if self._ahead:
+            self._ahead.appendleft(iter((encoded,)))
+            return
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.appendleft(_Waiting(encoded, False, None))
         self._size += encoded.size
 
     def clear(self) -> None:
-        self._backlog = None
+        self._backlog = self._ahead = None
         self._size = 0
 
     def _over(self, encoded: Encoded) -> bool:

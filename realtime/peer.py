@@ -18,7 +18,9 @@ from realtime.errors import DISMISSALS, AccessError, CloseCode, LimitError, Real
 from realtime.limits import Gcra
 from realtime.names import LIFECYCLE_EVENTS, Reason
 from realtime.ports import Wire
+from realtime.said import Said
 from realtime.session import Core, Member, Session
+from realtime.since import Since
 
 PATIENCE_MESSAGES = 200
 """Messages over the rate limit that are answered with an error before the connection is ended (4429)."""
@@ -176,11 +178,35 @@ class PlainDialect:
 
     name = "plain"
 
-    def __init__(self, say: Callable[[str, Any], str | dict[str, Any] | None]) -> None:
+    def __init__(
+        self,
+        say: Callable[..., str | dict[str, Any] | None],
+        *,
+        offsets: bool = False,
+        opening: Callable[[Since | None, str | None], str | dict[str, Any] | None] | None = None,
+    ) -> None:
+        """``offsets``: ``say(event, data, offset)``, the offset None where the namespace keeps nothing. ``opening`` is
+        asked for the first words, with what came of ``since`` and the newest offset."""
         self._say = say
+        self._offsets = offsets
+        self._opening = opening
 
     def event(self, namespace: str, name: str, args: Any, id: int | None = None) -> Encoded | None:
-        said = self._say(name, args[0] if args else None)
+        return self.noted(namespace, name, args, None)
+
+    def kept(self, namespace: str, said: Said, offset: str) -> Encoded | None:
+        """An event that was kept."""
+        return self.noted(namespace, said.name, said.args, offset)
+
+    def noted(self, namespace: str, name: str, args: Any, offset: str | None) -> Encoded | None:
+        """An event, with the newest offset."""
+        data = args[0] if args else None
+        said = self._say(name, data, offset) if self._offsets else self._say(name, data)
+        return None if said is None else as_text(said)
+
+    def opening(self, since: Since | None, offset: str | None) -> Encoded | None:
+        """The first words."""
+        said = self._opening(since, offset) if self._opening is not None else None
         return None if said is None else as_text(said)
 
     def ack(self, namespace: str, id: int, args: Any) -> Encoded | None:

@@ -87,6 +87,7 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
 
     async def disconnect_room(self, room: str, namespace: str, reason: str) -> None:
         """Every client in the room leaves the namespace, one that is just being let in too. Not in python-socketio."""
+        self.server.returning.forget(namespace, room)
         for member in self.hub.select(namespace, room):
             self.server.dismiss(member, reason)
 

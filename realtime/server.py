@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 from realtime import guests
 from realtime.application import Application
 from realtime.calls import Answer, ClientGone
-from realtime.codecs import Dialect, RawJson
+from realtime.codecs import Dialect
 from realtime.connection import Connection
 from realtime.context import Socket, dismiss, on_loop_of
 from realtime.drops import Dropped, Drops
@@ -28,15 +28,17 @@ from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace
-from realtime.origins import OriginPolicy
 from realtime.outbox import Bounds
 from realtime.peer import Peer
 from realtime.plug import find
+from realtime.returning import Returning
 from realtime.rooms import Target
 from realtime.roster import adopt, is_alone
+from realtime.said import OffsetRaw
 from realtime.serializers import codec
 from realtime.session import Core, Member, State
 from realtime.settings import Settings
+from realtime.since import Since, replay_since
 
 logger = logging.getLogger("realtime")
 
@@ -44,7 +46,8 @@ logger = logging.getLogger("realtime")
 class Server(socketio.AsyncServer):  # type: ignore[misc]
     """Every documented method of ``socketio.AsyncServer`` with its signature and meaning, plus typed namespaces,
     raw clients and bounds. ``to=None`` is everyone; ``to=[]`` and ``to=""`` are nobody. ``on_drop`` is told what was
-    dropped for a client: a plain function, called at most ten times a second for each, that must not block."""
+    dropped for a client: a plain function, called at most ten times a second for each, that must not block.
+    ``recovery``: what is emitted is kept for a time, and clients that lose their connection go on where they were."""
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         settings: Settings | None = None,
         metrics: Metrics | None = None,
         on_drop: Callable[[Dropped], object] | None = None,
+        recovery: bool = False,
         **engine_options: Any,
     ) -> None:
         if serializer not in ("default", "msgpack"):
@@ -82,7 +86,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         if json is not None:
             self.manager.json = json
         self._dialect, self._new_decoder = codec(serializer, json, self.settings, self.eio.max_http_buffer_size)
-        self.raw_dialect: Dialect = RawJson()
+        self.raw_dialect: Dialect = OffsetRaw()
+        self.recovery = recovery
+        self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, getattr(json, "dumps", None))
         self.application = Application(self)
         self.core = Core(
             settings=self.settings,
@@ -93,37 +99,32 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             bounds=Bounds(self.settings.backlog_limit_messages, self.settings.backlog_limit_bytes),
             new_sid=lambda: secrets.token_urlsafe(15),
         )
-        self.eio.bind(self.core, self._origin_policy(), self._new_connection)
+        self.eio.bind(self.core, self.eio.origin_policy(self.settings), self._new_connection)
         self.eio.wires = {name: find(name)() for name in ("websocket", "polling")}
         self.overrides: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
 
-    def _origin_policy(self) -> OriginPolicy:
-        """python-engineio's option where it says something, the settings else. Its ``[]`` ("the application sends
-        the CORS headers itself") is no reason to let every page of the world in. Where it is a callable, the door
-        asks that one first (``Engine.allows_origin``), and whoever may come in may read the answer."""
-        allowed = self.eio.cors_allowed_origins
-        return OriginPolicy(
-            "*" if callable(allowed) else allowed or self.settings.allowed_origins,
-            development=not self.settings.production,
-            trusted_proxies=self.settings.trusted_proxies,
-            credentials=self.eio.cors_credentials,
-        )
-
     def _new_connection(self, id: str, scope: Mapping[str, Any]) -> Connection:
         self._initialize()
+        recovers = self.returning.is_for(scope, self._recoverable())
         return Connection(
             self.core,
             id,
-            self._dialect,
+            self.returning.dialect(recovers) if self.hub.keepers else self._dialect,
             scope,
             self._new_decoder(),
             ping_interval=self.eio.ping_interval,
             ping_timeout=self.eio.ping_timeout,
             message_limit=self.eio.message_limit,
+            returning=self.returning if recovers else None,
         )
+
+    def _recoverable(self) -> set[str]:
+        """On request, where handlers are registered: with ``namespaces="*"`` clients choose names."""
+        wanted = self.recovery and not self.always_connect
+        return {*self.handlers, *self.namespace_handlers} - {"*"} if wanted else set()
 
     def _initialize(self) -> None:
         if not self.manager_initialized:
@@ -205,6 +206,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         lives on another event loop. A client whose connect handler is still running is refused.
         """
         namespace = namespace or ROOT
+        self.returning.forget(namespace, sid)
         here = (
             self.manager.is_connected(sid, namespace)
             if ignore_queue
@@ -284,6 +286,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             raise UsageError(f"the namespace {namespace.name} has handlers already")
         namespace.move_in(self)
         self.application.typed[namespace.name] = namespace
+        if namespace.recovery:
+            self.returning.keep(namespace.name)
         return namespace
 
     @property
@@ -306,6 +310,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
     def sockets(self, namespace: str, target: Target = None) -> list[Socket]:
         """The clients of this instance in a namespace, or in some of its rooms."""
         return [self.socket_of(member) for member in self.hub.select(namespace, target)]
+
+    def newest(self, namespace: str) -> str | None:
+        """The newest offset of a namespace; None where it keeps nothing."""
+        return self.returning.newest(namespace)
 
     async def disconnect_room(self, namespace: str, room: str, reason: str) -> None:
         await self.manager.disconnect_room(room, namespace, reason)
@@ -350,20 +358,18 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         dialect: Dialect | None = None,
         enter: Iterable[str] = (),
         refusal: str | None = None,
+        since: str | None = None,
     ) -> AbstractAsyncContextManager[Peer]:
         """A plain WebSocket as a client of a namespace (see ``Namespace.raw``)."""
-        return guests.raw(self, namespace, websocket, auth, dialect, enter, refusal)
+        return guests.raw(self, namespace, websocket, auth, dialect, enter, refusal, since)
 
-    def stream(
-        self,
-        namespace: str,
-        request: HTTPConnection,
-        auth: Any = None,
-        dialect: Dialect | None = None,
-        enter: Iterable[str] = (),
-    ) -> Coroutine[Any, Any, Response]:
+    def stream(self, namespace: str, request: HTTPConnection, *args: Any) -> Coroutine[Any, Any, Response]:
         """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-        return guests.stream(self, namespace, request, auth, dialect, enter)
+        return guests.stream(self, namespace, request, *args)
+
+    def since(self, member: Member, offset: str, room: str) -> Since:
+        """What was said in a room since an offset leaves for somebody who has just entered it."""
+        return replay_since(self.hub, self.metrics, member, offset, (room,))
 
     @property
     def draining(self) -> bool:

@@ -45,7 +45,7 @@ class Member:
 
     __slots__ = (
         "asked", "auth", "data", "expires_at", "heard", "held", "namespace", "rooms_left", "running", "session", "sid",
-        "socket", "state", "user",
+        "socket", "state", "trail", "user",
     )  # fmt: skip
 
     def __init__(self, sid: str, namespace: str, session: Session) -> None:
@@ -64,10 +64,10 @@ class Member:
         self.user: Any = None
         self.data: dict[str, Any] = {}
         self.socket: Any = None
+        self.trail: Any = None
 
     @property
     def busy(self) -> bool:
-        """Is something being done for it?"""
         return self.session.inbox.is_busy(self)
 
     def push(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> None:

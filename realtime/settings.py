@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     upgrade_timeout_seconds: float = Field(10, gt=0)
     ping_interval_seconds: float = Field(25, gt=0)
     ping_timeout_seconds: float = Field(20, gt=0)
+    recovery_window_seconds: float = Field(120, gt=0)
+    recovery_limit_clients: int = Field(100_000, ge=1)
+    log_limit_entries: int = Field(10_000, ge=1)
+    log_limit_seconds: float = Field(3_600, gt=0)
+    log_limit_bytes: int = Field(1 << 25, ge=100_000)
     handshakes_per_minute_per_address: int | None = Field(None, ge=1)
     connections_per_user: int | None = Field(None, ge=1)
 

@@ -16,7 +16,7 @@ def draft(number: int, rooms: tuple[str, ...] | None = ("a",), body: bytes = b"[
 def test_offsets_grow_by_one_and_an_id_is_kept_once() -> None:
     log = Log("e")
     first, second = log.append(draft(1), 0), log.append(draft(2), 0)
-    assert log.append(draft(1), 5) is first
+    assert log.append(draft(1), 5) == first
     assert (first.position, second.position, log.newest) == (Position("e", 1), Position("e", 2), Position("e", 2))
     assert log.since(Position("e", 0)) == [first, second]
     assert log.since(Position("e", 2)) == []

@@ -311,3 +311,40 @@ def test_held_frames_are_bounded_in_bytes_too_and_the_first_always_fits() -> Non
     held.keep(text("y"))
     assert [encoded.size for encoded in held.frames] == [50]
     assert drops == {"held": 1}
+
+
+def test_a_replay_goes_first_as_there_is_room_and_is_not_counted() -> None:
+    made, wire, drops = outbox(messages=3, room=2)
+    for word in ("w1", "w2", "b1", "b2"):
+        assert made.offer(text(word))
+    made.replay(iter([text(f"r{number}") for number in range(10)]))
+    made.replay(iter([text("s")]))
+    assert made.offer(text("b3")), "a replay of any length leaves the backlog its room"
+    assert wire.said == ["w1", "w2"]
+    wire.drain(made, 4)
+    assert wire.said[2:] == ["r0", "r1", "r2", "r3"]
+    made.put_back(wire.sent.pop())
+    wire.drain(made, 100)
+    assert wire.said[2:] == [*(f"r{number}" for number in range(10)), "s", "b1", "b2", "b3"]
+    assert made.free
+    assert not drops
+
+
+def test_a_replay_leaves_at_once_while_there_is_room() -> None:
+    made, wire, _ = outbox(room=3)
+    made.replay(iter([text("a"), text("b")]))
+    assert (wire.said, made.free) == (["a", "b"], True)
+    made.replay(iter([text("c"), text("d")]))
+    assert (wire.said, made.free) == (["a", "b", "c"], False)
+    assert made.offer(text("e"))
+    made.detach()
+    made.attach(other := Slow(5), free=True)
+    assert other.said == ["d", "e"]
+
+
+def test_what_is_cleared_is_not_replayed() -> None:
+    made, wire, _ = outbox(room=0)
+    made.replay(iter([text("a")]))
+    made.clear()
+    wire.drain(made, 5)
+    assert wire.said == []

@@ -1,0 +1,114 @@
+"""Pure: no I/O, no clock, no task. Who is away and may come back: found by pid, by sid, and by room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from realtime.recovery import Record, Stay
+
+
+@dataclass(slots=True)
+class Absent:
+    """A client that is away: what is known of it, until when it may come back, and a note of its keeper's."""
+
+    record: Record
+    until: float
+    note: Any = None
+
+
+class Away:
+    """Bounded: over ``limit`` the one that left first is given up."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._absent: OrderedDict[str, Absent] = OrderedDict()
+        self._by_sid: dict[tuple[str, str], str] = {}
+        self._in_room: dict[tuple[str, Any], set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._absent)
+
+    def keep(self, absent: Absent) -> list[Absent]:
+        """It left. Answers who had to be given up for it."""
+        record = absent.record
+        self.claim(record.pid)
+        self._absent[record.pid] = absent
+        self._by_sid[record.namespace, record.sid] = record.pid
+        for stay in record.stays:
+            if stay.until is None:
+                self._in_room.setdefault((record.namespace, stay.room), set()).add(record.pid)
+        given_up = []
+        while len(self._absent) > self._limit:
+            found = self.claim(next(iter(self._absent)))
+            given_up += [found] if found is not None else []
+        return given_up
+
+    def claim(self, pid: str) -> Absent | None:
+        """It is back, or given up: out of here. None for a pid that is not here."""
+        absent = self._absent.pop(pid, None)
+        if absent is None:
+            return None
+        record = absent.record
+        del self._by_sid[record.namespace, record.sid]
+        for stay in record.stays:
+            if stay.until is None:
+                self._out_of(record.namespace, stay.room, pid)
+        return absent
+
+    def expire(self, now: float) -> list[Absent]:
+        """Those whose time is over, out of here."""
+        gone: list[Absent] = []
+        for pid, absent in list(self._absent.items()):
+            if absent.until > now:
+                break  # who left later may come back for longer; one that was put back waits for its turn, a little
+            self.claim(pid)
+            gone.append(absent)
+        return gone
+
+    def next_expiry(self) -> float | None:
+        return next(iter(self._absent.values())).until if self._absent else None
+
+    def has(self, namespace: str, sid: str) -> bool:
+        return (namespace, sid) in self._by_sid
+
+    def enter(self, namespace: str, sid: str, room: Any, after: int) -> bool:
+        """It is put into a room meanwhile. True when this was a change."""
+        absent = self._find(namespace, sid)
+        if absent is None or any(stay.room == room and stay.until is None for stay in absent.record.stays):
+            return False
+        absent.record = absent.record._replace(stays=(*absent.record.stays, Stay(room, after)))
+        self._in_room.setdefault((namespace, room), set()).add(absent.record.pid)
+        return True
+
+    def leave(self, namespace: str, sid: str, room: Any, until: int) -> bool:
+        """It is taken out of a room meanwhile. True when this was a change."""
+        absent = self._find(namespace, sid)
+        if absent is None or absent.record.pid not in self._in_room.get((namespace, room), ()):
+            return False
+        record = absent.record
+        stays = [s._replace(until=until) if s.room == room and s.until is None else s for s in record.stays]
+        absent.record = record._replace(stays=tuple(stays))
+        self._out_of(namespace, room, record.pid)
+        return True
+
+    def in_room(self, namespace: str, room: Any) -> list[str]:
+        """The sids of those that are in a room; of the one itself, where the room is its sid."""
+        pids = set(self._in_room.get((namespace, room), ()))
+        own = self._by_sid.get((namespace, room)) if isinstance(room, str) else None
+        return [self._absent[pid].record.sid for pid in (pids | {own} if own is not None else pids)]
+
+    def pid_of(self, namespace: str, sid: str) -> str | None:
+        return self._by_sid.get((namespace, sid))
+
+    def _find(self, namespace: str, sid: str) -> Absent | None:
+        pid = self._by_sid.get((namespace, sid))
+        return None if pid is None else self._absent[pid]
+
+    def _out_of(self, namespace: str, room: Any, pid: str) -> None:
+        pids = self._in_room.get((namespace, room))
+        if pids is not None:
+            pids.discard(pid)
+            if not pids:
+                del self._in_room[namespace, room]

@@ -1,0 +1,50 @@
+"""What a namespace asks of the server that it is included in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from realtime.codecs import Dialect
+from realtime.context import Socket
+from realtime.metrics import Metrics
+from realtime.peer import Peer
+from realtime.rooms import Target
+
+
+class Home(Protocol):
+    """What a namespace asks of the server it is included in."""
+
+    metrics: Metrics
+
+    @property
+    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
+
+    async def publish(
+        self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
+    ) -> int: ...
+
+    def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
+
+    async def disconnect_room(self, namespace: str, room: str, reason: str) -> None: ...
+
+    def raw(
+        self,
+        namespace: str,
+        websocket: WebSocket,
+        auth: Any,
+        dialect: Dialect | None,
+        enter: Iterable[str],
+        refusal: str | None,
+        since: str | None,
+    ) -> AbstractAsyncContextManager[Peer]: ...
+
+    def stream(self, namespace: str, request: HTTPConnection, *args: Any) -> Awaitable[Response]:
+        """``auth``, ``dialect``, ``enter``, ``since``."""
+
+    def newest(self, namespace: str) -> str | None: ...

@@ -1,0 +1,102 @@
+"""What a namespace keeps of what it says: drafts go in, the log gives them their places, and clients get them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from realtime.codecs import Dialect, Encoded, array
+from realtime.journal import Log
+from realtime.positions import Entry
+from realtime.rooms import Target
+from realtime.said import Said
+
+FORMS_BYTES: Final = 1 << 22
+"""Encoded entries that are kept ready while many clients come back at once; then it begins anew."""
+
+
+class Keeper:
+    """One namespace's log and what clients are given of it. Changes one at a time: the hub has a lock for it."""
+
+    def __init__(
+        self, namespace: str, log: Log, clock: Callable[[], float], dumps: Callable[[Any], str] | None = None
+    ) -> None:
+        self.namespace = namespace
+        self.log = log
+        self.returning = 0
+        """Members who are being let in again: they are given what was kept, and must not hear it twice."""
+        self._clock = clock
+        self._dumps = dumps
+        self._prefix = f"{log.epoch}-"
+        self.mark = str(log.newest)
+        """The newest place, as clients are given it."""
+        self._forms: dict[tuple[Dialect, int], Encoded | None] = {}
+        self._forms_bytes = 0
+
+    def keep(self, event: str, args: Sequence[Any], target: Target, skip: Collection[str]) -> tuple[Said, str]:
+        """Encode it once and give it a place in the log; answers that as clients are given it. Raises UsageError."""
+        body, attachments = array(args, self._dumps)
+        count = len(args)
+        if type(target) is str:
+            rooms: tuple[Any, ...] | None = (target,)
+        else:
+            rooms = rooms_of(target)
+        offset = self.log.add(None, self.namespace, rooms, tuple(skip), event, body, count, attachments, self._clock())
+        self.mark = mark = self._prefix + str(offset)
+        return Said(event, body, count, attachments, args), mark
+
+    def again(self, dialect: Dialect, entries: Iterable[Entry], mark: str | None = None) -> Iterator[Encoded]:
+        """Entries in a client's dialect, each made when it is asked for. ``mark``: an offset for all, not their own."""
+        for entry in entries:
+            encoded = self._form(dialect, entry) if mark is None else self._say_again(dialect, entry, mark)
+            if encoded is not None:
+                yield encoded
+
+    def _form(self, dialect: Dialect, entry: Entry) -> Encoded | None:
+        key = (dialect, entry.position.offset)
+        try:
+            return self._forms[key]
+        except KeyError:
+            encoded = self._say_again(dialect, entry, str(entry.position))
+        size = encoded.size if encoded is not None else 0
+        if self._forms_bytes + size > FORMS_BYTES:
+            self._forms.clear()
+            self._forms_bytes = 0
+        self._forms[key] = encoded
+        self._forms_bytes += size + 200
+        return encoded
+
+    def _say_again(self, dialect: Dialect, entry: Entry, mark: str) -> Encoded | None:
+        return spoken(dialect, self.namespace, Said.again(entry.draft), mark)
+
+
+def noted(dialect: Dialect, namespace: str, event: str, args: Sequence[Any], mark: str) -> Encoded | None:
+    """What is not kept, in this dialect; with the newest offset where it carries one."""
+    note = getattr(dialect, "noted", None)
+    if note is None:
+        return dialect.event(namespace, event, args)
+    encoded: Encoded | None = note(namespace, event, args, mark)
+    return encoded
+
+
+def spoken(dialect: Dialect, namespace: str, said: Said, mark: str) -> Encoded | None:
+    """What was kept, in this dialect; with its offset where it carries one."""
+    kept = getattr(dialect, "kept", None)
+    if kept is None:
+        return dialect.event(namespace, said.name, said.args)
+    encoded: Encoded | None = kept(namespace, said, mark)
+    return encoded
+
+
+def rooms_of(target: Target) -> tuple[Any, ...] | None:
+    """A target as a draft has it. On one node a room may be any value, as python-socketio allows."""
+    if target is None:
+        return None
+    if isinstance(target, str) or not isinstance(target, list | tuple | set | frozenset):
+        return (target,)
+    return tuple(dict.fromkeys(target))
+
+
+def is_nobody(target: Target) -> bool:
+    """An empty list or string."""
+    return target is not None and (target == "" or (isinstance(target, list | tuple | set | frozenset) and not target))

@@ -1,0 +1,57 @@
+"""What was said since an offset, for clients without a pid: plain ones, event streams, newcomers to a room."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from realtime.hub import Hub
+from realtime.metrics import Metrics
+from realtime.positions import Entry, Position
+from realtime.session import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What came of a wish to hear what was said since an offset: all of it, or (``reason``) nothing. ``offset`` is the
+    newest there is, to be shown the next time."""
+
+    recovered: bool
+    reason: str | None
+    offset: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As clients are told."""
+        return {"recovered": True} if self.recovered else {"recovered": False, "reason": self.reason}
+
+
+def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: Collection[Any] | None = None) -> Since:
+    """What was said since this offset leaves for a member that was let in just now: in these rooms, or (None) all that
+    it would have heard in the rooms it is in now; in the latter case what waits for it is told from the log instead."""
+    keeper = hub.keepers.get(member.namespace)
+    if keeper is None:
+        return Since(False, "off", None)
+    position, session = Position.parse(since), member.session
+    with hub.changing:
+        found = keeper.log.since(position) if position is not None else None
+        outcome = Since(
+            found is not None, None if found is not None else "offset" if position is None else "gone", keeper.mark
+        )
+        if found is not None:
+            wanted = set(hub.rooms_of(member.sid, member.namespace) if rooms is None else rooms)
+            missed = [entry for entry in found if _is_for(entry, wanted, rooms is None, member.sid)]
+            if rooms is None:
+                session.outbox.clear()
+            # Who has a pid goes on from the newest offset it was given: that must not go back.
+            session.outbox.replay(keeper.again(session.dialect, missed, None if member.trail is None else keeper.mark))
+            metrics.replayed.add(amount=len(missed))
+    metrics.recoveries.add(outcome.reason or "since")
+    return outcome
+
+
+def _is_for(entry: Entry, rooms: Collection[Any], everyone: bool, sid: str) -> bool:
+    draft = entry.draft
+    if sid in draft.skip:
+        return False
+    return everyone if draft.rooms is None else any(room in rooms for room in draft.rooms)

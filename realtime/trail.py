@@ -1,0 +1,130 @@
+"""Pure: no I/O, no clock, no task. What is written down of one client while it is connected, should it come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from realtime.away import Absent
+from realtime.journal import Log
+from realtime.positions import Entry, Position
+from realtime.recovery import Record, Stay, concerns
+
+LEFT_LIMIT: Final = 100
+"""Rooms left that are remembered; with more of them, who comes back with an older position starts clean."""
+
+
+@dataclass(slots=True)
+class Offer:
+    """What a client showed that wants to come back."""
+
+    pid: str
+    position: Position | None
+    broken: bool = False
+    """It showed something that is no position."""
+
+
+class Trail:
+    """One member that may come back."""
+
+    __slots__ = (
+        "_base", "_left", "_stays", "absent", "kept", "missed", "offer", "pid", "reason", "record", "returning",
+        "taken", "upto",
+    )  # fmt: skip
+
+    def __init__(self, pid: str, base: Position, offer: Offer | None = None) -> None:
+        self.pid = pid
+        self.offer = offer
+        self.reason: str | None = None
+        """Why it starts clean, if it had offered to go on."""
+        self.record: Record | None = None
+        """Who it was, while it is being let in again and after."""
+        self.upto = base.offset
+        """Entries up to here are told before CONNECT, later ones after it."""
+        self.returning = False
+        """It is being let in again: what is kept meanwhile is in the log, and is told from there."""
+        self.missed: Sequence[Entry] = ()
+        """What it is to be told when it is let in."""
+        self.taken = False
+        """It has left: its session was kept, goes on elsewhere, or is over."""
+        self.kept = False
+        """It may come back."""
+        self.start(pid, base)
+
+    @property
+    def base(self) -> Position:
+        """From here on it has heard what was for it."""
+        return self._base
+
+    def start(self, pid: str, base: Position) -> None:
+        """As somebody who was never here before."""
+        self.pid = pid
+        self.record = None
+        self.absent: Absent | None = None
+        self.upto = base.offset
+        self._base = base
+        self._stays: dict[Any, tuple[int, bool]] = {}
+        self._left: list[Stay] = []
+
+    def go_on(self, absent: Absent, upto: int) -> None:
+        """As who it was: its rooms, and what it heard in them."""
+        self.record = record = absent.record
+        self.absent = absent
+        self.pid = record.pid
+        self.upto = upto
+        self.returning = True
+        seen = self.offer.position if self.offer is not None else None
+        self._base = max(record.base, seen) if seen is not None else record.base
+        entered, self._stays = self._stays, {}
+        self._left = [stay for stay in record.stays if stay.until is not None and stay.until > self._base.offset]
+        for stay in record.stays:
+            if stay.until is None:
+                self._stays[stay.room] = (stay.after, stay.asked)
+        for room, stay_now in entered.items():
+            self._stays.setdefault(room, stay_now)
+
+    def entered(self, room: Any, after: int) -> None:
+        self._stays.setdefault(room, (after, False))
+
+    def asked_for(self, room: Any) -> None:
+        """It named this room itself."""
+        stay = self._stays.get(room)
+        if stay is not None:
+            self._stays[room] = (stay[0], True)
+
+    def rooms_asked_for(self) -> list[Any]:
+        """Those it is in and had named itself."""
+        return [room for room, (_, asked) in self._stays.items() if asked]
+
+    def left(self, room: Any, until: int) -> None:
+        stay = self._stays.pop(room, None)
+        if stay is None or stay[0] >= until:
+            return  # nothing was said in it meanwhile
+        self._left.append(Stay(room, stay[0], until, stay[1]))
+        if len(self._left) > LEFT_LIMIT:
+            forgotten = self._left.pop(0)
+            assert forgotten.until is not None
+            self._base = Position(self._base.epoch, max(self._base.offset, forgotten.until))
+
+    def heard(self, log: Log, sid: str, namespace: str) -> list[Entry]:
+        """What was said for it since it came."""
+        found = log.since(self._base) or []  # not there any more: it took a log's length to be let in
+        if not found:
+            return []
+        now = self.record_of(log, sid, namespace, "", "", b"")
+        return [entry for entry in found if concerns(now, entry)]
+
+    def as_it_is(self, log: Log) -> Record:
+        """Who it was, in the rooms that it is in now."""
+        assert self.record is not None
+        now = self.record_of(log, self.record.sid, self.record.namespace, "", "", b"")
+        return self.record._replace(stays=now.stays, base=self._base)
+
+    def record_of(self, log: Log, sid: str, namespace: str, node: str, user: str, data: bytes) -> Record:
+        """As it is now."""
+        heads = [head for room, (after, _) in self._stays.items() if (head := log.head(room)) > after]
+        heads += [log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
+        stays = (*self._left, *(Stay(room, after, None, asked) for room, (after, asked) in self._stays.items()))
+        sent = Position(log.epoch, max(self._base.offset, *heads))
+        return Record(self.pid, sid, namespace, node, user, data, stays, self._base, sent, log.newest)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from realtime.away import Absent, Away
+from realtime.positions import Position
+from realtime.recovery import Record, Stay
+
+P = Position("e", 0)
+
+
+def absent(pid: str, *rooms: str, until: float = 10, namespace: str = "/") -> Absent:
+    stays = tuple(Stay(room, 0) for room in rooms)
+    return Absent(Record(pid, f"sid-{pid}", namespace, "", "", b"", stays, P, P, P), until)
+
+
+def test_found_by_pid_sid_and_room() -> None:
+    away = Away()
+    one = absent("1", "a", "b")
+    assert away.keep(one) == []
+    assert away.has("/", "sid-1")
+    assert not away.has("/other", "sid-1")
+    assert away.in_room("/", "a") == away.in_room("/", "sid-1") == ["sid-1"]
+    assert away.in_room("/", "c") == []
+    assert away.pid_of("/", "sid-1") == "1"
+    assert away.claim("1") is one
+    assert away.claim("1") is None
+    assert away.in_room("/", "a") == []
+    assert not away.has("/", "sid-1")
+
+
+def test_rooms_are_changed_while_it_is_away() -> None:
+    away = Away()
+    away.keep(absent("1", "a"))
+    assert away.enter("/", "sid-1", "b", 5)
+    assert not away.enter("/", "sid-1", "b", 6)
+    assert away.leave("/", "sid-1", "a", 7)
+    assert not away.leave("/", "sid-1", "a", 8)
+    assert not away.enter("/", "nobody", "b", 5)
+    assert not away.leave("/", "nobody", "b", 5)
+    found = away.claim("1")
+    assert found is not None
+    assert found.record.stays == (Stay("a", 0, 7), Stay("b", 5))
+
+
+def test_over_the_limit_the_first_to_leave_is_given_up() -> None:
+    away = Away(limit=2)
+    away.keep(absent("1"))
+    away.keep(absent("2"))
+    assert [each.record.pid for each in away.keep(absent("3"))] == ["1"]
+    assert len(away) == 2
+
+
+def test_time_ends() -> None:
+    away = Away()
+    assert away.next_expiry() is None
+    away.keep(absent("1", until=10))
+    away.keep(absent("2", until=20))
+    assert away.next_expiry() == 10
+    assert away.expire(9) == []
+    assert [each.record.pid for each in away.expire(10)] == ["1"]
+    assert away.next_expiry() == 20
+
+
+class Anything(RuleBasedStateMachine):
+    """Whatever happens, the three ways of finding somebody agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = Away(limit=4)
+
+    @rule(pid=st.sampled_from("12345"), rooms=st.sets(st.sampled_from("ab")))
+    def keep(self, pid: str, rooms: set[str]) -> None:
+        self.away.keep(absent(pid, *sorted(rooms)))
+
+    @rule(pid=st.sampled_from("12345"))
+    def claim(self, pid: str) -> None:
+        self.away.claim(pid)
+
+    @rule(pid=st.sampled_from("12345"), room=st.sampled_from("abc"))
+    def enter(self, pid: str, room: str) -> None:
+        self.away.enter("/", f"sid-{pid}", room, 1)
+
+    @rule(pid=st.sampled_from("12345"), room=st.sampled_from("abc"))
+    def leave(self, pid: str, room: str) -> None:
+        self.away.leave("/", f"sid-{pid}", room, 2)
+
+    @invariant()
+    def agree(self) -> None:
+        assert len(self.away) <= 4
+        assert set(self.away._by_sid.values()) == set(self.away._absent)
+        for room in "abc":
+            inside = {
+                pid
+                for pid, each in self.away._absent.items()
+                if any(stay.room == room and stay.until is None for stay in each.record.stays)
+            }
+            assert self.away._in_room.get(("/", room), set()) == inside
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=50, stateful_step_count=20)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from realtime.codecs import SocketIOText
+from realtime.errors import UsageError
+from realtime.journal import Log
+from realtime.keeper import FORMS_BYTES, Keeper, is_nobody, noted, rooms_of, spoken
+from realtime.positions import Position
+from realtime.said import OffsetText, Said
+
+
+def keeper() -> Keeper:
+    return Keeper("/", Log("e"), lambda: 0.0)
+
+
+def test_what_is_kept_has_a_place_and_comes_again() -> None:
+    mine = keeper()
+    assert mine.mark == "e-0"
+    said, mark = mine.keep("note", [{"a": 1}], ["x", "y"], ["sid"])
+    assert (mark, mine.mark) == ("e-1", "e-1")
+    (entry,) = mine.log.since(Position("e", 0)) or []
+    assert (entry.draft.rooms, entry.draft.skip, entry.draft.event) == (("x", "y"), ("sid",), "note")
+    expected = [b'42["note",{"a":1},"e-1"]']
+    assert spoken(OffsetText(), "/", said, mark).frames[0][1] == expected[0]  # type: ignore[union-attr]
+    assert [encoded.frames[0][1] for encoded in mine.again(OffsetText(), [entry])] == expected
+    assert [e.frames[0][1] for e in mine.again(OffsetText(), [entry], "e-9")] == [b'42["note",{"a":1},"e-9"]']
+
+
+def test_what_cannot_be_encoded_has_no_place() -> None:
+    mine = keeper()
+    with pytest.raises(UsageError):
+        mine.keep("note", [object()], None, ())
+    assert mine.log.last == 0
+
+
+def test_an_entry_is_made_once_for_all_who_come_back() -> None:
+    mine, dialect = keeper(), OffsetText()
+    mine.keep("note", [1], None, ())
+    entries = mine.log.since(Position("e", 0)) or []
+    assert next(mine.again(dialect, entries)) is next(mine.again(dialect, entries))
+
+
+def test_what_is_kept_ready_is_bounded() -> None:
+    mine, dialect = keeper(), OffsetText()
+    for _ in range(10):
+        mine.keep("note", ["x" * (FORMS_BYTES // 4)], None, ())
+    entries = mine.log.since(Position("e", 0)) or []
+    assert len(list(mine.again(dialect, entries))) == 10
+    assert sum(encoded.size for encoded in mine._forms.values() if encoded is not None) <= FORMS_BYTES
+
+
+def test_a_dialect_without_offsets_is_given_the_arguments() -> None:
+    plain = SocketIOText()
+    said = Said("note", b'["a"]', 1)
+    for encoded in (spoken(plain, "/", said, "e-1"), noted(plain, "/", "note", ["a"], "e-1")):
+        assert encoded is not None
+        assert encoded.frames == ((True, b'42["note","a"]'),)
+
+
+def test_targets() -> None:
+    assert rooms_of(None) is None
+    assert rooms_of("a") == ("a",)
+    assert rooms_of(5) == (5,)
+    assert rooms_of(["a", "b", "a"]) == ("a", "b")
+    assert [is_nobody(target) for target in (None, "", [], "a", ["a"], 0)] == [False, True, True, False, False, False]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from realtime.away import Absent
+from realtime.journal import Log
+from realtime.positions import Draft, Position
+from realtime.recovery import Record, Stay
+from realtime.trail import LEFT_LIMIT, Offer, Trail
+
+
+def at(offset: int) -> Position:
+    return Position("e", offset)
+
+
+def fill(log: Log, *rooms: str) -> None:
+    for room in rooms:
+        log.append(Draft(("n", log.last + 1), "/", (room,), (), "e", b"[]", 0), 0)
+
+
+def record(trail: Trail, log: Log) -> Record:
+    return trail.record_of(log, "sid", "/", "node", "user", b"{}")
+
+
+def test_a_record_tells_the_rooms_and_the_newest_for_it() -> None:
+    log, trail = Log("e"), Trail("pid", at(0))
+    fill(log, "a", "a", "b")
+    trail.entered("a", log.last)
+    trail.entered("b", log.last)
+    trail.asked_for("b")
+    trail.asked_for("never entered")
+    assert record(trail, log).sent == at(0), "what was said before it came was not for it"
+    fill(log, "b", "c")
+    found = record(trail, log)
+    assert found == Record(
+        "pid", "sid", "/", "node", "user", b"{}", (Stay("a", 3), Stay("b", 3, None, True)), at(0), at(4), at(5)
+    )
+    assert trail.rooms_asked_for() == ["b"]
+    fill(log, "sid")
+    assert record(trail, log).sent == at(6)
+
+
+def test_rooms_left_are_remembered_while_something_was_said_in_them() -> None:
+    log, trail = Log("e"), Trail("pid", at(0))
+    trail.entered("a", 0)
+    trail.left("a", 0)
+    assert record(trail, log).stays == ()
+    trail.entered("a", 0)
+    fill(log, "a")
+    trail.left("a", log.last)
+    trail.left("a", log.last)
+    assert record(trail, log).stays == (Stay("a", 0, 1),)
+
+
+def test_of_many_rooms_left_the_oldest_are_forgotten_and_the_base_moves() -> None:
+    log, trail = Log("e"), Trail("pid", at(0))
+    for number in range(LEFT_LIMIT + 3):
+        trail.entered(f"r{number}", log.last)
+        fill(log, f"r{number}")
+        trail.left(f"r{number}", log.last)
+    assert len(record(trail, log).stays) == LEFT_LIMIT
+    assert record(trail, log).base == trail.base == at(3)
+
+
+def test_who_goes_on_has_its_rooms_and_those_it_was_put_into_before() -> None:
+    log, trail = Log("e"), Trail("new", at(9), Offer("old", at(5)))
+    fill(log, *["x"] * 9)
+    trail.entered("own", 9)
+    before = Record(
+        "old", "sid", "/", "", "", b"", (Stay("gone", 1, 4), Stay("left", 1, 7), Stay("a", 2, None, True)),
+        at(0), at(7), at(8),
+    )  # fmt: skip
+    trail.go_on(Absent(before, 0), 9)
+    assert (trail.pid, trail.base, trail.upto, trail.returning) == ("old", at(5), 9, True)
+    now = trail.as_it_is(log)
+    assert now.stays == (Stay("left", 1, 7), Stay("a", 2, None, True), Stay("own", 9))
+    assert (now.sent, now.position, now.base) == (at(7), at(8), at(5))
+
+
+def test_what_was_heard_since_it_came() -> None:
+    log, trail = Log("e", entries=2), Trail("pid", at(0))
+    assert trail.heard(log, "sid", "/") == []
+    trail.entered("a", 0)
+    fill(log, "a", "b")
+    assert [entry.offset for entry in trail.heard(log, "sid", "/")] == [1]
+    fill(log, "a", "a")
+    assert trail.heard(log, "sid", "/") == []

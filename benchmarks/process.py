@@ -129,3 +129,10 @@ class ServerProcess:
         except OSError:
             return None
         return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) * 1024
+
+    def open_files(self) -> int | None:
+        """File descriptors, sockets included; None where unknown."""
+        try:
+            return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+        except OSError:
+            return None

@@ -1,0 +1,362 @@
+"""``python -m benchmarks.slow_reader``: one reader of a room stops reading, and what that does to the others.
+
+The same messages go to the same room twice, in alternation: with a reader that stops, and without it. The server has
+a core of its own and its limits as they come; this process, which is all the other readers, has another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from benchmarks.contestants import CONTESTANTS, LIMITS
+from benchmarks.process import ServerProcess, cores
+from benchmarks.run import BUSY, machine
+from benchmarks.scenarios import joining
+from realtime.bench.client import Client
+from realtime.bench.crowd import Crowd, Entry, Target, raise_file_limit
+from realtime.bench.frames import CLOSE, TEXT, FrameReader, client_frame
+from realtime.bench.speech import Packet, stamp
+
+HERE: Final = Path(__file__).resolve().parent
+ROOM: Final = "all"
+STEP_SECONDS: Final = 30.0
+"""No single message takes longer to reach everybody, whatever else the machine does."""
+LOOK_SECONDS: Final = 0.25
+BEGINNING: Final = 10_000
+"""Messages in which the reader is stuck, and is closed: their p99 is shown by itself."""
+BUCKET: Final = 1e-5
+"""Latencies are counted in steps of 10 µs: twenty million of them would not fit a list."""
+GOAL: Final = 1.5
+ENV: Final = {name: LIMITS[name] for name in ("REALTIME_EVENTS_PER_SECOND", "REALTIME_JWT_SECRET")}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    messages: int = 100_000
+    size: int = 1_000
+    people: int = 200
+    warm: int = 2_000
+
+
+@dataclass(slots=True)
+class Run:
+    """What one server went through. Memory in bytes above that with everybody in the room, before the first message."""
+
+    wire: str
+    with_reader: bool
+    round: int
+    p50_ms: float
+    p99_ms: float
+    p99_beginning_ms: float
+    memory_bytes: int | None
+    seconds: float
+    close_code: int | None = None
+    closed_after: int | None = None
+    """Messages that had been said when the server was seen without it."""
+    left: int | None = None
+    """Clients that the server counts in the end, above the others."""
+    files_left: int | None = None
+
+
+class Flawed(Exception):
+    """A run whose figures mean nothing: something was lost, or somebody was cut off who read."""
+
+
+class Audience:
+    """Those who read. Keeps the port ``Listener``; every message has to reach each of them, in order."""
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self.clients = clients
+        self.counts = array("L", bytes(8 * 1_000_000))  # ten seconds; what is later counts as that
+        self._missing = 0
+        self._said = 0.0
+        self._number = 0
+        self._all: asyncio.Future[None]
+        for client in clients:
+            client.listener = self
+
+    async def say(self, controller: Client, number: int, size: int) -> None:
+        """Returns when it has reached everybody. Raises TimeoutError, or Flawed when somebody is gone."""
+        self._missing, self._number = len(self.clients), number
+        self._all = asyncio.get_running_loop().create_future()
+        self._said = time.perf_counter()
+        controller.say(["publish", {"room": ROOM, "texts": [stamp(number, size)]}])
+        await asyncio.wait_for(self._all, STEP_SECONDS)
+
+    def event(self, client: Client, number: int) -> None:
+        if number != self._number or client.expected != number:
+            self._fail(f"message {number} came where {client.expected} of {self._number} was due")
+            return
+        client.expected = number + 1
+        self.counts[min(len(self.counts) - 1, int((time.perf_counter() - self._said) / BUCKET))] += 1
+        self._missing -= 1
+        if not self._missing and not self._all.done():
+            self._all.set_result(None)
+
+    def ack(self, client: Client, packet: Packet) -> None:
+        """They ask for nothing."""
+
+    def lost(self, client: Client) -> None:
+        self._fail(f"somebody who read is gone: {client.gone}")
+
+    def _fail(self, words: str) -> None:
+        if not self._all.done():
+            self._all.set_exception(Flawed(words))
+
+
+def percentile(counts: Sequence[int], part: float) -> float:
+    """Milliseconds, the upper end of a bucket."""
+    rank, seen = sum(counts) * part, 0
+    for place, count in enumerate(counts):
+        seen += count
+        if count and seen >= rank:
+            return (place + 1) * BUCKET * 1_000
+    return 0.0
+
+
+class StuckReader:
+    """Joins the room over a socket of its own, and reads nothing until it is told to."""
+
+    def __init__(self, port: int, kernel_bytes: int | None) -> None:
+        self.socket = socket.socket()
+        if kernel_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
+        self.socket.settimeout(STEP_SECONDS)
+        self.socket.connect(("127.0.0.1", port))
+        self._reader = FrameReader()
+        request = (
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+            *("Host: 127.0.0.1", "Connection: Upgrade", "Upgrade: websocket"),
+            *("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""),
+        )
+        self.socket.sendall("\r\n".join(request).encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self._some()
+        self._early = self._reader.feed(answer.partition(b"\r\n\r\n")[2])
+        join = json.dumps(["join", {"rooms": [ROOM]}])
+        self.socket.sendall(client_frame(b"40") + client_frame(f"420{join}".encode()))
+        while not any(payload.startswith(b"430") for opcode, payload in self._early if opcode == TEXT):
+            self._early += self._reader.feed(self._some())
+
+    def _some(self) -> bytes:
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise Flawed("the reader was not let in")
+        return data
+
+    def close_code(self) -> int | None:
+        """Read on to the end; None where it came without a close frame."""
+        with suppress(OSError):
+            while data := self.socket.recv(1 << 20):
+                for opcode, payload in self._reader.feed(data):
+                    if opcode == CLOSE:
+                        return int.from_bytes(payload[:2], "big")
+        return None
+
+
+class Watch:
+    """Looks at the server a few times a second: how much memory, how many clients. It costs both runs the same."""
+
+    def __init__(self, server: ServerProcess, looker: Client, others: int) -> None:
+        self._server = server
+        self._looker = looker
+        self._others = others
+        self.memory: list[int] = []
+        self.said = 0
+        self.closed_after: int | None = None
+        self.close_code: int | None = None
+        self.is_closed = asyncio.Event()
+
+    async def clients(self) -> int:
+        """Those of the server, above the ones that read."""
+        answer = await asyncio.wait_for(self._looker.call(["count"]), STEP_SECONDS)
+        return int(answer.body.strip(b"[]")) - self._others
+
+    async def run(self, stuck: StuckReader | None) -> None:
+        while True:
+            memory = self._server.memory_bytes()
+            if memory is not None:
+                self.memory.append(memory)
+            if await self.clients() == 0 and stuck is not None and self.closed_after is None:
+                self.closed_after = self.said
+                self.close_code = await asyncio.to_thread(stuck.close_code)
+                self.is_closed.set()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def one(
+    server: ServerProcess, wire: str, number: int, scale: Scale, *, is_stuck: bool, kernel_bytes: int | None
+) -> Run:
+    """All messages, to everybody who reads."""
+    target = Target.of(server.url, "socketio", "/socket.io/")
+    crowds = [Crowd(target, "socketio", entry) for entry in (joining(ROOM), Entry())]
+    try:
+        readers = await crowds[0].open(scale.people - 1)
+        controller, looker = await crowds[1].open(2)
+        if crowds[0].refused or crowds[1].refused:
+            raise Flawed(f"not let in: {crowds[0].refused or crowds[1].refused}")
+        audience = Audience(readers)
+        for warm in range(scale.warm):
+            await audience.say(controller, warm, scale.size)
+        files = server.open_files()
+        stuck = await asyncio.to_thread(StuckReader, server.port, kernel_bytes) if is_stuck else None
+        try:
+            return await _measured(server, audience, controller, looker, stuck, scale, Run(
+                wire, is_stuck, number, 0, 0, 0, None, 0), files)  # fmt: skip
+        finally:
+            if stuck is not None:
+                stuck.socket.close()
+    finally:
+        for crowd in crowds:
+            crowd.cut()
+
+
+async def _measured(
+    server: ServerProcess,
+    audience: Audience,
+    controller: Client,
+    looker: Client,
+    stuck: StuckReader | None,
+    scale: Scale,
+    run: Run,
+    files: int | None,
+) -> Run:
+    await controller.call(["collect"])
+    watch = Watch(server, looker, len(audience.clients) + 2)
+    before = server.memory_bytes()
+    audience.counts = array("L", bytes(8 * 1_000_000))
+    watching = asyncio.create_task(watch.run(stuck))
+    started = time.perf_counter()
+    try:
+        for number in range(scale.warm, scale.warm + scale.messages):
+            await audience.say(controller, number, scale.size)
+            watch.said += 1
+            if watch.said == min(BEGINNING, scale.messages):
+                run.p99_beginning_ms = percentile(audience.counts, 0.99)
+            if watching.done():
+                watching.result()
+        run.seconds = time.perf_counter() - started
+        if stuck is not None:
+            with suppress(TimeoutError):  # then there is no code to show
+                await asyncio.wait_for(watch.is_closed.wait(), STEP_SECONDS)
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+    run.p50_ms, run.p99_ms = percentile(audience.counts, 0.5), percentile(audience.counts, 0.99)
+    run.memory_bytes = max(watch.memory) - before if watch.memory and before is not None else None
+    run.close_code, run.closed_after = watch.close_code, watch.closed_after
+    await _let_go(server, watch, files, run)
+    return run
+
+
+async def _let_go(server: ServerProcess, watch: Watch, files: int | None, run: Run) -> None:
+    """What is still there once nothing should be: asked until it is nothing, for a while."""
+    until = time.perf_counter() + 2 * 5  # a client that does not answer our close frame is cut after 5 s
+    while time.perf_counter() < until:
+        run.left = await watch.clients()
+        now = server.open_files()
+        run.files_left = now - files if now is not None and files is not None else None
+        if not run.left and not run.files_left:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def measure(wires: Sequence[str], rounds: int, scale: Scale, kernel_bytes: int | None = None) -> list[Run]:
+    """Blocks until all is done. Raises Flawed, TimeoutError or ServerFailed."""
+    raise_file_limit()
+    commands = {contestant.name: contestant.command for contestant in CONTESTANTS}
+    pinned = cores()
+    if pinned is not None:
+        os.sched_setaffinity(0, {pinned[1]})
+    found = []
+    for number in range(1, rounds + 1):
+        for wire in wires:
+            for is_stuck in (False, True) if number % 2 else (True, False):
+                typer.echo(f"round {number}: {wire}, {'with' if is_stuck else 'without'} the slow reader", err=True)
+                with ServerProcess(commands[wire](), ENV, pinned[0] if pinned else None) as server:
+                    work = one(server, wire, number, scale, is_stuck=is_stuck, kernel_bytes=kernel_bytes)
+                    found.append(asyncio.run(work))
+    return found
+
+
+# ── what is shown ────────────────────────────────────────────────────────────────────────────────
+
+
+def as_markdown(runs: Sequence[Run]) -> str:
+    """One line for each wire; medians over the rounds."""
+    lines = [
+        "| Wire | p50, ms: without, with | p99, ms: without, with | ratio | the same until it was closed | memory "
+        "above the start, MB: without, with | closed with | after messages | left: clients, files |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for wire in dict.fromkeys(run.wire for run in runs):
+        ours = [run for run in runs if run.wire == wire]
+        without, stuck = ([run for run in ours if run.with_reader is which] for which in (False, True))
+        p50, p99, begun = (
+            [statistics.median(getattr(run, name) for run in each) for each in (without, stuck)]
+            for name in ("p50_ms", "p99_ms", "p99_beginning_ms")
+        )
+        memory = [statistics.median((run.memory_bytes or 0) / 1e6 for run in each) for each in (without, stuck)]
+        lines.append(
+            f"| {wire} | {p50[0]:.2f}, {p50[1]:.2f} | {p99[0]:.2f}, {p99[1]:.2f} | {_verdict(p99)} | {_verdict(begun)} "
+            f"| {memory[0]:.1f}, {memory[1]:.1f} | {_all(run.close_code for run in stuck)} "
+            f"| {_all(run.closed_after for run in stuck)} | {_all((run.left, run.files_left) for run in stuck)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(pair: Sequence[float]) -> str:
+    ratio = pair[1] / pair[0] if pair[0] else 0.0
+    return f"{ratio:.2f}" if ratio <= GOAL else f"**{ratio:.2f}, more than {GOAL}**"
+
+
+def _all(values: object) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))  # type: ignore[attr-defined]
+
+
+def main(
+    wires: Annotated[str, typer.Option(help="Some of: fast, portable")] = "fast,portable",
+    rounds: Annotated[int, typer.Option(help="How often each is done; medians are shown.", min=1)] = 1,
+    messages: Annotated[int, typer.Option(min=1)] = Scale().messages,
+    size: Annotated[int, typer.Option(help="Bytes of a message.", min=8)] = Scale().size,
+    people: Annotated[int, typer.Option(help="In the room, the slow reader included.", min=2)] = Scale().people,
+    output: Annotated[Path, typer.Option(help="Where slow-reader.md and slow-reader.json go.")] = HERE / "results",
+) -> None:
+    """Measure. Ends with code 1 when the reader was not closed with 4430, or something of it was left."""
+    where = machine()
+    runs = measure([wire.strip() for wire in wires.split(",")], rounds, Scale(messages, size, people))
+    sentence = (
+        f"{where['date']}, {where['processor']}, {where['cores']} cores, {where['system']}, Python {where['python']}: "
+        f"{messages:,} messages of {size:,} bytes to a room of {people}, each said when the last one had reached all "
+        f"who read. Medians of {rounds} round{'s' if rounds > 1 else ''}."
+    )
+    if (where["load"] or 0) > BUSY:
+        sentence += f" **The machine was busy: a load of {where['load']} before the start.**"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "slow-reader.md").write_text(f"{sentence}\n\n{as_markdown(runs)}")
+    (output / "slow-reader.json").write_text(
+        json.dumps({"machine": where, "runs": [asdict(run) for run in runs]}, indent=1) + "\n"
+    )
+    typer.echo(as_markdown(runs))
+    if any(run.with_reader and (run.close_code != 4430 or run.left or run.files_left) for run in runs):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from realtime.engineio_frames import SEPARATOR
 from tests.fuzz import READERS
@@ -19,7 +20,7 @@ CORPUS = Path(__file__).parent / "corpus"
 FILES = {str(ROOT / f"{name.replace('.', '/')}.py") for name in READERS}
 
 Step = tuple[str, int, int]
-Trace = Callable[[FrameType, str, object], object]
+Trace = Callable[[FrameType, str, Any], Any]
 
 
 def kept(target: str) -> list[bytes]:
@@ -52,14 +53,14 @@ def _steps(call: Callable[[bytes], None], data: bytes) -> set[Step]:
     steps: set[Step] = set()
     last: dict[FrameType, int] = {}
 
-    def on_line(frame: FrameType, kind: str, _: object) -> Trace | None:
+    def on_line(frame: FrameType, kind: str, _: Any) -> Trace | None:
         steps.add((frame.f_code.co_filename, last.get(frame, 0), frame.f_lineno))
         last[frame] = frame.f_lineno
         if kind == "return":
             del last[frame]
         return on_line
 
-    def on_call(frame: FrameType, kind: str, _: object) -> Trace | None:
+    def on_call(frame: FrameType, kind: str, _: Any) -> Trace | None:
         return on_line if frame.f_code.co_filename in FILES else None
 
     before = sys.gettrace()

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 
+from adapters.memory import MemoryAnswers
 from adapters.names import open_name_holders
 from adapters.sql import open_history
 from namespaces.answers import answer_errors, as_json
@@ -19,7 +20,7 @@ from namespaces.notify import Notice, Notify
 from namespaces.rooms_route import general_route
 from namespaces.secure import Secure
 from namespaces.tutorial import tutorial_routes
-from realtime import History, NameHolders, Realtime, Settings, Tokens
+from realtime import Answers, History, NameHolders, Realtime, Settings, Tokens
 
 STATIC: Final = Path(__file__).parent / "static"
 PAGE_HEADERS: Final = {
@@ -31,7 +32,11 @@ PAGE_HEADERS: Final = {
 
 
 def create_app(
-    settings: Settings | None = None, *, history: History | None = None, holders: NameHolders | None = None
+    settings: Settings | None = None,
+    *,
+    history: History | None = None,
+    holders: NameHolders | None = None,
+    answers: Answers | None = None,
 ) -> FastAPI:
     """A new application. Raises UsageError for settings that are unsafe in production."""
     settings = settings or Settings()
@@ -48,11 +53,13 @@ def create_app(
     if holders is None:
         holders = open_name_holders(settings.redis_url, settings.redis_channel, realtime.metrics)
     realtime.check("database", history.ping)
+    answers = answers or MemoryAnswers()
     realtime.on_close(history.close)
     realtime.on_close(holders.close)
+    realtime.on_close(answers.close)
     doorman = Doorman(Tokens.from_settings(settings))
-    chat: Chat = realtime.include(Chat(doorman, history, holders, settings))
-    notify: Notify = realtime.include(Notify(doorman, settings))
+    chat: Chat = realtime.include(Chat(doorman, history, holders, answers, settings))
+    notify: Notify = realtime.include(Notify(doorman, answers, settings))
     secure: Secure = realtime.include(Secure(doorman))
     app.state.realtime = realtime
     app.include_router(tutorial_routes(realtime, chat, notify, secure))

@@ -13,10 +13,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 
 from namespaces.credentials import Credentials, Doorman, by_name
+from namespaces.once import once
 from namespaces.presence import Attendance
-from namespaces.recent import Recent
 from realtime import (
     AccessError,
+    Answers,
     History,
     Identity,
     NameHolders,
@@ -106,14 +107,16 @@ class Chat(Namespace):
     path: ClassVar[str] = "/chat"
     recovery = True
 
-    def __init__(self, doorman: Doorman, history: History, holders: NameHolders, settings: Settings) -> None:
+    def __init__(
+        self, doorman: Doorman, history: History, holders: NameHolders, answers: Answers, settings: Settings
+    ) -> None:
         super().__init__()
         self._doorman = doorman
         self._history = history
         self._holders = holders
         self._settings = settings
         self._attendance = Attendance()
-        self._sent: Recent[dict[str, Any]] = Recent()
+        self._answers = answers
         self._later: set[asyncio.Future[None]] = set()
         self._leaving: dict[str, tuple[asyncio.TimerHandle, list[str]]] = {}
 
@@ -273,17 +276,16 @@ class Chat(Namespace):
         """Say something in a room one is in; the same ``client_id`` twice is one message."""
         self.check_present(socket, data.room)
         await self.check_name(socket)
-        key = (socket.user.user_id, socket.user.anonymous, data.room, data.client_id)
-        if data.client_id is not None:
-            before = self._sent.get(key, time.monotonic())
-            if before is not None:
-                return before
-        message = self.keep(data.room, socket.user.user_id, data.text)
-        answer = {"id": message.id, "timestamp": message.timestamp}
-        if data.client_id is not None:
-            self._sent.put(key, answer, time.monotonic())
-        await self.spread(message)
-        return answer
+
+        async def say() -> dict[str, Any]:
+            message = self.keep(data.room, socket.user.user_id, data.text)
+            await self.spread(message)
+            return {"id": message.id, "timestamp": message.timestamp}
+
+        if data.client_id is None:
+            return await say()
+        key = ("chat", socket.user.user_id, socket.user.anonymous, data.room, data.client_id)
+        return await once(self._answers, key, None, say)
 
     def keep(self, room: str, username: str, text: str) -> StoredMessage:
         """Store a message. Raises PayloadError for too long a text, LimitError when the database cannot keep up; then

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import time
 from collections.abc import Awaitable
-from concurrent.futures import Future
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -14,14 +10,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from namespaces.credentials import Credentials, Doorman
+from namespaces.once import once
 from namespaces.plain import told_error
-from namespaces.recent import Recent
 from realtime import (
     AccessError,
-    Fail,
+    Answers,
     Identity,
     Namespace,
-    OutsideError,
     PayloadError,
     PlainDialect,
     Settings,
@@ -29,7 +24,6 @@ from realtime import (
     Socket,
     event,
     is_system_room,
-    json_bytes,
     new_id,
     now_iso,
     problem_with_name,
@@ -101,11 +95,11 @@ class Notify(Namespace):
     path: ClassVar[str] = "/notify"
     recovery = True
 
-    def __init__(self, doorman: Doorman, settings: Settings) -> None:
+    def __init__(self, doorman: Doorman, answers: Answers, settings: Settings) -> None:
         super().__init__()
         self._doorman = doorman
         self._settings = settings
-        self._answers: Recent[tuple[bytes, Future[dict[str, Any]]]] = Recent()
+        self._answers = answers
 
     async def authorize(self, socket: Socket, auth: Credentials | None = None) -> Identity | None:
         """A token is optional, and without one a client is nobody; a bad one is refused all the same."""
@@ -155,25 +149,8 @@ class Notify(Namespace):
             check_scope(identity, topic)
         if idempotency_key is None:
             return await self.send(topic, notice)
-        return await self._send_once((identity.user_id if identity else None, topic, idempotency_key), topic, notice)
-
-    async def _send_once(self, key: tuple[str | None, str, str], topic: str, notice: Notice) -> dict[str, Any]:
-        """The second of two requests at once waits for the answer to the first."""
-        body = hashlib.sha256(json_bytes(notice.model_dump())).digest()
-        before = self._answers.get(key, time.monotonic())
-        if before is not None:
-            if before[0] != body:
-                raise Fail("idempotency_conflict", "This Idempotency-Key came with another body before")
-            return await asyncio.shield(asyncio.wrap_future(before[1]))
-        answer: Future[dict[str, Any]] = Future()
-        self._answers.put(key, (body, answer), time.monotonic())
-        try:
-            answer.set_result(await self.send(topic, notice))
-        except BaseException:
-            self._answers.forget(key)
-            answer.set_exception(OutsideError("The first request with this Idempotency-Key failed", retry_after=1))
-            raise
-        return answer.result()
+        key = ("notify", identity.user_id if identity else None, topic, idempotency_key)
+        return await once(self._answers, key, notice.model_dump(), lambda: self.send(topic, notice))
 
     def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
         """A topic as Server-Sent Events; ``Last-Event-ID`` resumes."""

@@ -29,7 +29,7 @@ from realtime.metrics import Metrics
 from realtime.names import NAME_LIMIT, Reason, direct_room, is_system_room, name_key, problem_with_name, user_room
 from realtime.namespace import Namespace, event
 from realtime.peer import Peer, PlainDialect
-from realtime.ports import Bus, History, NameHolders, Page, StoredMessage
+from realtime.ports import Answers, Bus, History, NameHolders, Page, StoredMessage
 from realtime.resolve import error_details, per_connection
 from realtime.server import Server
 from realtime.settings import Settings
@@ -38,6 +38,7 @@ from realtime.since import Since
 __all__ = [
     "NAME_LIMIT",
     "AccessError",
+    "Answers",
     "Bus",
     "ClientGone",
     "CloseCode",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
 
 from realtime.recovery import Record, Stay
+
+STALE_TIMES: Final = 1_000
+"""Times of those who are back, before they are swept out."""
 
 
 @dataclass(slots=True)
@@ -24,6 +28,7 @@ class Away:
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._absent: OrderedDict[str, Absent] = OrderedDict()
+        self._times: list[tuple[float, str]] = []
         self._by_sid: dict[tuple[str, str], str] = {}
         self._in_room: dict[tuple[str, Any], set[str]] = {}
 
@@ -35,6 +40,7 @@ class Away:
         record = absent.record
         self.claim(record.pid)
         self._absent[record.pid] = absent
+        self._remember_time(absent.until, record.pid)
         self._by_sid[record.namespace, record.sid] = record.pid
         for stay in record.stays:
             if stay.until is None:
@@ -60,15 +66,27 @@ class Away:
     def expire(self, now: float) -> list[Absent]:
         """Those whose time is over, out of here."""
         gone: list[Absent] = []
-        for pid, absent in list(self._absent.items()):
-            if absent.until > now:
-                break  # who left later may come back for longer; one that was put back waits for its turn, a little
-            self.claim(pid)
-            gone.append(absent)
+        while (when := self.next_expiry()) is not None and when <= now:
+            absent = self.claim(heappop(self._times)[1])
+            gone += [absent] if absent is not None else []
         return gone
 
     def next_expiry(self) -> float | None:
-        return next(iter(self._absent.values())).until if self._absent else None
+        """When the first of them is given up."""
+        times = self._times
+        while times and not self._is_due(*times[0]):
+            heappop(times)
+        return times[0][0] if times else None
+
+    def _is_due(self, until: float, pid: str) -> bool:
+        absent = self._absent.get(pid)
+        return absent is not None and absent.until == until
+
+    def _remember_time(self, until: float, pid: str) -> None:
+        heappush(self._times, (until, pid))
+        if len(self._times) > 2 * len(self._absent) + STALE_TIMES:
+            self._times = [(absent.until, each) for each, absent in self._absent.items()]
+            heapify(self._times)
 
     def has(self, namespace: str, sid: str) -> bool:
         return (namespace, sid) in self._by_sid

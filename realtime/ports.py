@@ -330,11 +330,12 @@ class Sessions(Protocol):
 class Answers(Protocol):
     """Answers of requests that may come twice (``Idempotency-Key``, ``client_id``), kept for a window."""
 
-    async def begin(self, key: str, body: bytes, seconds: float) -> bytes | None:
+    async def begin(self, key: str, body: bytes) -> bytes | None:
         """None: nobody has asked this before, and whoever asks now waits for your ``finish`` or ``abandon``. Otherwise
         the answer that was given. ``body`` is a digest: a key with another raises Refusal ``idempotency_conflict``.
 
-        Raises OutsideError, also when the one before neither finished nor abandoned in time.
+        Raises OutsideError, also when the one before neither finished nor abandoned in time. Keys are remembered for a
+        window that the adapter was made with, ten minutes unless said otherwise.
         """
 
     async def finish(self, key: str, answer: bytes) -> None:

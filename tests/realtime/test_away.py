@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from realtime.away import Absent, Away
+from realtime.away import STALE_TIMES, Absent, Away
 from realtime.positions import Position
 from realtime.recovery import Record, Stay
 
@@ -62,6 +62,18 @@ def test_time_ends() -> None:
     assert away.expire(9) == []
     assert [each.record.pid for each in away.expire(10)] == ["1"]
     assert away.next_expiry() == 20
+    away.keep(absent("3", until=15))
+    away.keep(absent("2", until=12))
+    assert [each.record.pid for each in away.expire(14)] == ["2"], "kept again, for a shorter time"
+    assert away.next_expiry() == 15
+
+
+def test_times_of_those_who_are_back_are_swept() -> None:
+    away = Away()
+    for number in range(2 * STALE_TIMES):
+        away.keep(absent("1", until=number))
+    assert len(away._times) <= STALE_TIMES + 3
+    assert away.next_expiry() == 2 * STALE_TIMES - 1
 
 
 class Anything(RuleBasedStateMachine):

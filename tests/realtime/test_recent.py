@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from namespaces.recent import Recent
+from realtime.recent import Recent
 
 MOST, SECONDS = 5, 10.0
 STEPS = st.lists(st.tuples(st.integers(0, 8), st.floats(0, 6)), max_size=60)

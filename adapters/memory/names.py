@@ -1,4 +1,4 @@
-"""What one process needs when there is nothing outside: its own memory."""
+"""Who holds a name, in one process."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""Sessions of one process: who may come back, for as many nodes as live in it (tests have several)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from threading import RLock
+from time import monotonic
+
+from adapters.memory.mailbox import Mailbox
+from realtime.away import Absent, Away
+from realtime.errors import OutsideError
+from realtime.ports import Claimed, Expired
+from realtime.recent import Recent
+from realtime.recovery import Record
+
+
+class MemoryStore:
+    """What the nodes share."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic, limit: int = 100_000) -> None:
+        self.clock = clock
+        self.lock = RLock()
+        self.away = Away(limit)
+        self.nodes: dict[str, MemorySessions] = {}
+        self.owners: Recent[str] = Recent(limit, 3_600)
+        """Whose a session is that was claimed; nobody's ("") if it was forgotten."""
+
+    def tell(self, node: str, notice: Claimed | Expired) -> None:
+        if node in self.nodes:
+            self.nodes[node].hear(notice)
+
+    def expire(self) -> None:
+        for absent in self.away.expire(self.clock()):
+            self.tell(absent.record.node, Expired(absent.record))
+
+
+class MemorySessions:
+    """Keeps the port ``Sessions``. May be used from several threads and event loops; ``notices`` on one at a time."""
+
+    def __init__(self, node: str, store: MemoryStore | None = None) -> None:
+        self.node = node
+        self._store = store or MemoryStore()
+        self._mailbox: Mailbox[Claimed | Expired] = Mailbox(list)
+        self._closed = False
+        self._store.nodes[node] = self
+
+    def hear(self, notice: Claimed | Expired) -> None:
+        """Something for this node."""
+        self._mailbox.put(notice)
+
+    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+        store = self._open()
+        others: list[str] = []
+        with store.lock:
+            now = store.clock()
+            for record in records:
+                owner = store.owners.get(record.pid, now)
+                if owner is not None and owner != record.node:
+                    others.append(record.pid)
+                    continue
+                for given_up in store.away.keep(Absent(record, now + seconds)):
+                    store.tell(given_up.record.node, Expired(given_up.record))
+        self._mailbox.ring()
+        return others
+
+    async def claim(self, pid: str, node: str) -> Record | None:
+        store = self._open()
+        with store.lock:
+            store.expire()
+            absent = store.away.claim(pid)
+            if absent is None:
+                return None
+            store.owners.put(pid, node, store.clock())
+            if absent.record.node != node:
+                store.tell(absent.record.node, Claimed(pid))
+            return absent.record
+
+    async def forget(self, pids: Sequence[str]) -> None:
+        store = self._open()
+        with store.lock:
+            for pid in pids:
+                store.away.claim(pid)
+                store.owners.put(pid, "", store.clock())
+
+    async def enter(self, namespace: str, sid: str, room: str, after: int) -> bool:
+        store = self._open()
+        with store.lock:
+            return store.away.enter(namespace, sid, room, after)
+
+    async def leave(self, namespace: str, sid: str | None, room: str, until: int) -> int:
+        store = self._open()
+        with store.lock:
+            sids = store.away.in_room(namespace, room) if sid is None else [sid]
+            return sum(store.away.leave(namespace, each, room, until) for each in sids)
+
+    async def forget_room(self, namespace: str, room: str) -> int:
+        store = self._open()
+        with store.lock:
+            pids = [store.away.pid_of(namespace, sid) for sid in store.away.in_room(namespace, room)]
+            await self.forget([pid for pid in pids if pid is not None])
+            return len(pids)
+
+    async def notices(self) -> AsyncIterator[Claimed | Expired]:
+        store = self._store
+        while not self._mailbox.closed:
+            with store.lock:
+                store.expire()
+                when = store.away.next_expiry()
+            notice = await self._mailbox.take(None if when is None else max(0.0, when - store.clock()))
+            if notice is not None:
+                yield notice
+
+    async def close(self) -> None:
+        self._closed = True
+        self._store.nodes.pop(self.node, None)
+        self._mailbox.close()
+
+    def _open(self) -> MemoryStore:
+        if self._closed:
+            raise OutsideError("The session store is closed")
+        return self._store

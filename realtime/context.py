@@ -23,7 +23,14 @@ class House(Protocol):
     """What a socket asks of the server."""
 
     async def publish(
-        self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
+        self,
+        namespace: str,
+        event: str,
+        args: tuple[Any, ...],
+        to: Target,
+        skip: Collection[str],
+        volatile: bool,
+        key: str | None,
     ) -> int: ...
 
     async def ask(self, namespace: str, event: str, args: tuple[Any, ...], sid: str, timeout: float | None) -> Any: ...
@@ -182,10 +189,10 @@ class Socket:
         if self._house.leave(self._member, room):
             await self._house.on_room("left", self, room)
 
-    async def emit(self, event: Any, data: Any = None, *, volatile: bool = False) -> None:
+    async def emit(self, event: Any, data: Any = None, *, volatile: bool = False, key: str | None = None) -> None:
         """To this client alone: an event name and data, or a pydantic model whose class names the event."""
         name, args = name_and_args(event, data)
-        await self._house.publish(self.namespace, name, args, self.sid, (), volatile)
+        await self._house.publish(self.namespace, name, args, self.sid, (), volatile, key)
 
     async def call(self, event: Any, data: Any = None, *, timeout: float = 60) -> Any:
         """Emit and wait for the client's acknowledgement, at most ``timeout`` seconds.

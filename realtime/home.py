@@ -26,7 +26,14 @@ class Home(Protocol):
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
 
     async def publish(
-        self, namespace: str, event: str, args: tuple[Any, ...], to: Target, skip: Collection[str], volatile: bool
+        self,
+        namespace: str,
+        event: str,
+        args: tuple[Any, ...],
+        to: Target,
+        skip: Collection[str],
+        volatile: bool,
+        key: str | None,
     ) -> int: ...
 
     def sockets(self, namespace: str, target: Target) -> list[Socket]: ...

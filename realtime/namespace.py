@@ -237,15 +237,17 @@ class Namespace:
         to: Target = None,
         skip: str | Iterable[str] = (),
         volatile: bool = False,
+        key: str | None = None,
     ) -> int:
         """Emit to a room, several rooms (a list) or everyone (None), on every instance and every wire.
 
-        ``event`` is a name, or a pydantic model whose class names the event. ``skip`` is a sid or several.
+        ``event`` is a name, or a pydantic model whose class names the event. ``skip`` is a sid or several. For who
+        reads slowly ``volatile`` ones go first, and of those with one ``key`` the latest stays (``latest_per_key``).
         Answers how many clients of this instance were reached. Raises UsageError for data that is not JSON.
         """
         name, args = name_and_args(event, data)
         skipped = (skip,) if isinstance(skip, str) else tuple(skip)
-        return await self.home.publish(self.name, name, args, to, skipped, volatile)
+        return await self.home.publish(self.name, name, args, to, skipped, volatile, key)
 
     def sockets(self, room: str | None = None) -> list[Socket]:
         """The clients of this instance in a room, or in the namespace."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from realtime.codecs import Encoded
 from realtime.ports import Wire
-
-Policy = Literal["disconnect", "drop_newest", "drop_oldest", "latest_per_key"]
+from realtime.settings import Policy, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,11 @@ class Bounds:
     messages: int = 1_000
     size_bytes: int = 1 << 20
     policy: Policy = "disconnect"
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """As the operator wants them."""
+    return Bounds(settings.backlog_limit_messages, settings.backlog_limit_bytes, settings.backlog_policy)
 
 
 @dataclass(frozen=True, slots=True)

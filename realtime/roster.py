@@ -104,6 +104,7 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
         callback: Any = None,
         to: Target = None,
         volatile: bool = False,
+        key: str | None = None,
         **kwargs: Any,
     ) -> int:
         """Deliver on this node; answers how many clients that were."""
@@ -112,7 +113,7 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
         args = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         skip = skipped(skip_sid)
         if callback is None:
-            return self.hub.deliver(namespace, event, args, target, skip, volatile=volatile)
+            return self.hub.deliver(namespace, event, args, target, skip, volatile=volatile, key=key)
         members = [member for member in self.hub.select(namespace, target) if member.sid not in skip]
         return self.hub.ask(members, event, args, callback)
 
@@ -142,19 +143,21 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         callback: Any = None,
         to: Target = None,
         volatile: bool = False,
+        key: str | None = None,
         **kwargs: Any,
     ) -> int:
         """Deliver here, then tell the other nodes; answers how many were reached here. Never raises for bus trouble."""
         target = room if to is None else to
         namespace = namespace or "/"
+        manner: dict[str, Any] = {"volatile": volatile, "key": key}
         here = isinstance(target, str) and self.hub.find(target, namespace) is not None
         if kwargs.get("ignore_queue") or here:  # a sid of ours is no other node's
-            return await LocalManager.emit(self, event, data, namespace, target, skip_sid, callback, volatile=volatile)
+            return await LocalManager.emit(self, event, data, namespace, target, skip_sid, callback, **manner)
         question = None if callback is None else self._ask(target, namespace, callback)
         returned = None if question is None else partial(self._return_callback, self.host_id, *question)
-        reached = await LocalManager.emit(self, event, data, namespace, target, skip_sid, returned, volatile=volatile)
+        reached = await LocalManager.emit(self, event, data, namespace, target, skip_sid, returned, **manner)
         message = self._message(event, data, namespace, target, skip_sid)
-        await self._publish(message | {"callback": question} | ({"volatile": True} if volatile else {}))
+        await self._publish(message | {"callback": question} | {name: how for name, how in manner.items() if how})
         return reached
 
     def _ask(self, target: Target, namespace: str, callback: Callable[..., Any]) -> tuple[Target, str, int]:
@@ -202,9 +205,10 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         question = message.get("callback")
         asked = isinstance(question, list) and len(question) == 3
         returned = partial(self._return_callback, message.get("host_id"), *(question or ())) if asked else None
-        to, skip, volatile = message.get("room"), message.get("skip_sid"), bool(message.get("volatile"))
-        event, namespace = message["event"], message.get("namespace")
-        await LocalManager.emit(self, event, args, namespace, to, skip, returned, volatile=volatile)
+        to, skip, namespace = message.get("room"), message.get("skip_sid"), message.get("namespace")
+        key = message.get("key") if isinstance(message.get("key"), str) else None
+        manner: dict[str, Any] = {"volatile": bool(message.get("volatile")), "key": key}
+        await LocalManager.emit(self, message["event"], args, namespace, to, skip, returned, **manner)
 
     async def _publish(self, data: dict[str, Any]) -> None:
         try:

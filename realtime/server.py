@@ -28,7 +28,7 @@ from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace
-from realtime.outbox import Bounds
+from realtime.outbox import bounds_of
 from realtime.peer import Peer
 from realtime.plug import find
 from realtime.returning import Returning
@@ -96,7 +96,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             drops=Drops(self.metrics.drops, on_drop),
             hub=self.hub,
             application=self.application,
-            bounds=Bounds(self.settings.backlog_limit_messages, self.settings.backlog_limit_bytes),
+            bounds=bounds_of(self.settings),
             new_sid=lambda: secrets.token_urlsafe(15),
         )
         self.eio.bind(self.core, self.eio.origin_policy(self.settings), self._new_connection)
@@ -145,13 +145,14 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         ignore_queue: bool = False,
         *,
         volatile: bool = False,
+        key: str | None = None,
     ) -> int:
-        """As ``AsyncServer.emit``; answers how many clients of this instance were reached.
-
-        ``volatile`` events are the first to be dropped for a slow client. Raises UsageError for what is not JSON.
+        """As ``AsyncServer.emit``; answers how many clients of this instance were reached. ``volatile`` events are the
+        first to be dropped for a slow client; of those with one ``key`` only the latest waits, where the setting
+        ``backlog_policy`` is ``latest_per_key``. Raises UsageError for what is not JSON.
         """
         self._initialize()
-        options = {"volatile": True} if volatile else {}
+        options = {"volatile": volatile, "key": key} if volatile or key is not None else {}
         reached = await self.manager.emit(
             event,
             data,
@@ -303,9 +304,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         to: Target = None,
         skip: Collection[str] = (),
         volatile: bool = False,
+        key: str | None = None,
     ) -> int:
         """``emit`` with its arguments as a tuple."""
-        return await self.emit(event, args, to=to, skip_sid=list(skip), namespace=namespace, volatile=volatile)
+        return await self.emit(event, args, to=to, skip_sid=list(skip), namespace=namespace, volatile=volatile, key=key)
 
     def sockets(self, namespace: str, target: Target = None) -> list[Socket]:
         """The clients of this instance in a namespace, or in some of its rooms."""

@@ -11,6 +11,8 @@ BUILT_IN_SECRET = "development-secret-that-production-refuses"  # 42 bytes, know
 SHORTEST_HMAC_KEY = 32
 """Bytes. RFC 7518 section 3.2: an HS256 key is at least as long as the hash."""
 
+Policy = Literal["disconnect", "drop_newest", "drop_oldest", "latest_per_key"]
+"""What happens with what a client is too slow to read."""
 Strings = Annotated[list[str], NoDecode]
 
 
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
     events_per_second: float = Field(100, gt=0)
     backlog_limit_bytes: int = Field(1 << 20, ge=1_000)
     backlog_limit_messages: int = Field(1_000, ge=1)
+    backlog_policy: Policy = "disconnect"
     inbox_limit_events: int = Field(256, ge=1)
     connect_timeout_seconds: float = Field(10, gt=0)
     upgrade_timeout_seconds: float = Field(10, gt=0)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.codecs import Encoded, text
-from realtime.outbox import Bounds, Held, Outbox, Policy
+from realtime.outbox import Bounds, Held, Outbox
 from realtime.ports import Link
+from realtime.settings import Policy
 
 POLICIES: list[Policy] = ["disconnect", "drop_newest", "drop_oldest", "latest_per_key"]
 

@@ -130,20 +130,22 @@ async def test_what_is_for_a_client_of_this_node_is_not_for_the_bus() -> None:
 
 
 @pytest.mark.asyncio
-async def test_volatile_is_volatile_everywhere() -> None:
+async def test_what_may_be_dropped_is_the_same_everywhere() -> None:
     async with nodes(2) as (_, (one, other)):
         await other.client()
-        seen: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        seen: asyncio.Queue[tuple[str, bool, str | None]] = asyncio.Queue()
         deliver = other.server.hub.deliver
 
         def watch(namespace: str, event: str, *args: Any, **options: Any) -> int:
-            seen.put_nowait((event, options["volatile"]))
+            seen.put_nowait((event, options["volatile"], options["key"]))
             return deliver(namespace, event, *args, **options)
 
         other.server.hub.deliver = watch  # type: ignore[method-assign]
         await one.server.emit("typing", 1, volatile=True)
+        await one.server.emit("moved", 1, key="ann")
         await one.server.emit("message", 1)
-        assert [await within(seen.get()) for _ in range(2)] == [("typing", True), ("message", False)]
+        expected = [("typing", True, None), ("moved", False, "ann"), ("message", False, None)]
+        assert [await within(seen.get()) for _ in range(3)] == expected
 
 
 # ── questions ────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ import pytest
 import socketio
 from socketio.exceptions import TimeoutError as StockTimeout
 
-from realtime import ClientGone, Server, UsageError
+from realtime import ClientGone, Namespace, Server, UsageError
 from realtime.testing import MemoryClient
 from tests.realtime.living import settings_for
 from tests.realtime.served import (
@@ -531,3 +531,32 @@ async def test_a_handler_that_raises_is_an_error_object_and_runs_once(caplog: py
         assert told["error"]["details"]["incident"] in caplog.text
         await client.call("broken", 3)
     assert runs == [1, 2, 3]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("policy", "arrived"),
+    [
+        ("drop_newest", ["at 0", "at 1", "at 2"]),
+        ("drop_oldest", ["at 0", "at 8", "at 9"]),
+        ("latest_per_key", ["at 0", "at 9"]),
+        ("disconnect", None),
+    ],
+)
+async def test_what_a_slow_reader_misses_is_the_operators_choice(policy: Any, arrived: list[str] | None) -> None:
+    server = Server(settings=settings_for(backlog_limit_messages=2, backlog_policy=policy))
+    namespace = server.include(Namespace("/where"))
+    client = MemoryClient(server)
+    await client.connect("/where")
+    client.wire.frames.clear()
+    client.wire.read_on()
+    client.wire.capacity = 1
+    for number in range(10):
+        await namespace.emit("moved", f"at {number}", key="ann")
+    if arrived is None:
+        assert client.wire.closed == (4430, "too slow to read")
+        return
+    client.wire.capacity = None
+    client.wire.read_on()
+    assert client.wire.frames == [f'42/where,["moved","{each}"]' for each in arrived]
+    assert client.wire.closed is None

@@ -8,11 +8,19 @@ from typing import Any
 
 from socketio.exceptions import TimeoutError as StockTimeout
 
-from realtime.errors import LimitError
+from realtime.errors import LimitError, RealtimeError
 
 
-class ClientGone(StockTimeout):  # type: ignore[misc]
-    """The client left before it answered; python-socketio's TimeoutError, only at once."""
+class ClientGone(RealtimeError, StockTimeout):  # type: ignore[misc]
+    """The client left before it answered; python-socketio's TimeoutError, only at once.
+
+    A handler that lets it out answers with the code ``client_gone``: nobody's fault, and nothing for the log.
+    """
+
+    code = "client_gone"
+
+    def __init__(self) -> None:
+        super().__init__("The client left before it answered")
 
 
 class InboxFull(LimitError, StockTimeout):  # type: ignore[misc]

@@ -230,3 +230,25 @@ async def enter_as_guest(server: Server) -> MemoryClient:
     client = MemoryClient(server)
     await client.connect("/secure")
     return client
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_leaves_during_a_call_is_no_fault_of_the_handler(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(settings=settings_for())
+    namespace = server.include(Namespace("/secure"))
+    asked = asyncio.Event()
+
+    @namespace.event
+    async def relay(socket: Socket, sid: str) -> None:
+        [other] = [each for each in namespace.sockets() if each.sid == sid]
+        asked.set()
+        await other.call("question")
+
+    one, other = MemoryClient(server), MemoryClient(server)
+    await one.connect("/secure")
+    sid = await other.connect("/secure")
+    answer = asyncio.ensure_future(one.call("/secure", "relay", sid))
+    await within(asked.wait())
+    other.wire.cut()
+    assert await within(answer) == {"error": {"code": "client_gone", "message": "The client left before it answered"}}
+    assert "Traceback" not in caplog.text

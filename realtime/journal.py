@@ -19,6 +19,7 @@ CHANNEL_BYTES: Final = 64
 SWEEP: Final = 1_000
 """Heads of channels that are kept beyond those in the log, before those nobody watches are looked for."""
 
+NOTHING_READ: Final[tuple[int, list[Entry]]] = (-1, [])
 Kept = tuple[Any, ...]
 """(time, bytes, offset, previous, id or None, namespace, rooms, skip, event, body, arguments, attachments)."""
 
@@ -26,7 +27,9 @@ Kept = tuple[Any, ...]
 class Log:
     """Belongs to whoever made it: changes one at a time."""
 
-    __slots__ = ("_by_id", "_heads", "_kept", "_most", "_seconds", "_size_limit", "_watched", "epoch", "last", "size")
+    __slots__ = (
+        "_by_id", "_heads", "_kept", "_most", "_read", "_seconds", "_size_limit", "_watched", "epoch", "last", "size",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -48,6 +51,8 @@ class Log:
         self._size_limit = size_bytes
         self._watched = watched
         self._kept: deque[Kept] = deque()
+        self._read = NOTHING_READ
+        """What ``since`` answered last, until something is appended."""
         self._by_id: dict[DraftId, int] = {}
         self._heads: dict[Channel, int] = {}
 
@@ -87,6 +92,7 @@ class Log:
         """Keep what a draft of these fields would be, whose id (the number is the offset where it is None) nobody will
         offer again; answers its offset."""
         offset = self.last = self.last + 1
+        self._read = NOTHING_READ
         heads, kept = self._heads, self._kept
         if rooms is not None and len(rooms) == 1:  # what nearly every emission is
             room = rooms[0]
@@ -114,12 +120,16 @@ class Log:
         _, _, offset, previous, id, *rest = kept
         return Entry(Draft(id or ("", offset), *rest), Position(self.epoch, offset), previous)
 
-    def since(self, position: Position) -> list[Entry] | None:
-        """Everything after this position. None: it does not reach back so far, or it is another log's."""
+    def since(self, position: Position) -> Sequence[Entry] | None:
+        """Everything after this position; not to be changed. None: it does not reach back so far, or is another's."""
         if position.epoch != self.epoch or not self.oldest <= position.offset <= self.last:
             return None
-        found = list(islice(reversed(self._kept), self.last - position.offset))
-        return [self._entry(kept) for kept in reversed(found)]
+        start, found = self._read
+        if start != position.offset:
+            kept = list(islice(reversed(self._kept), self.last - position.offset))
+            found = [self._entry(each) for each in reversed(kept)]
+            self._read = (position.offset, found)  # who was cut off together comes back together
+        return found
 
     def head(self, channel: Channel) -> int:
         """The newest offset of a channel; 0 where none is known. Exact for what is watched or still here."""

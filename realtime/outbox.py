@@ -100,6 +100,11 @@ class Outbox:
         self._keep(encoded, volatile, key)
         return True
 
+    @property
+    def replays(self) -> int:
+        """How many are not through yet."""
+        return len(self._ahead) if self._ahead else 0
+
     def replay(self, frames: Iterator[Encoded]) -> None:
         """These leave before what waits, each when the wire has room for it: made one by one, and not counted."""
         if self.way is not None:

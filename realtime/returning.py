@@ -40,9 +40,10 @@ from realtime.trail import Offer, Trail
 logger = logging.getLogger("realtime")
 
 RECOVERABLE: Final = frozenset(
-    {Reason.TRANSPORT_CLOSE, Reason.TRANSPORT_ERROR, Reason.PING_TIMEOUT, Reason.DRAINING, Reason.SLOW, Reason.LIMIT}
+    {Reason.TRANSPORT_CLOSE, Reason.TRANSPORT_ERROR, Reason.PING_TIMEOUT, Reason.SLOW, Reason.LIMIT}
 )
-"""Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left."""
+"""Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left; so has who was here when this
+process began to end, for its memory ends with it."""
 SETTLE_SECONDS: Final = 5.0
 """What the disconnect hook of the connection before may take, while its client waits to be let in again."""
 _PYTHON: Final = re.compile(rb"(?:^|&)transport=(?:polling|websocket)&EIO=4(?:&|$)")

@@ -55,8 +55,11 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
         return self.hub.is_connected(sid, namespace)
 
     def is_pre_connected(self, sid: str, namespace: str) -> bool:
+        """Is it being let in, or away and may come back? Rooms are changed for it here and on no other node."""
         member = self.hub.find(sid, namespace)
-        return member is not None and member.state is State.PENDING
+        if member is None or member.state is State.GONE:
+            return self.hub.away is not None and self.hub.away.has(namespace, sid)
+        return member.state is State.PENDING
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
         session = self.server.eio.sockets.get(eio_sid)
@@ -81,6 +84,7 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
         self.hub.close_room(room, namespace)
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        self.server.returning.forget(namespace, sid)
         member = self.hub.find(sid, namespace)
         if member is not None:
             self.server.dismiss(member, Reason.SERVER)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from realtime.errors import LimitError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.positions import Entry, Position
 from realtime.session import Member
+
+REPLAYS_LIMIT: Final = 100
+"""Replays of one connection that are not through yet: each holds on to its part of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,16 @@ class Since:
 
 def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: Collection[Any] | None = None) -> Since:
     """What was said since this offset leaves for a member that was let in just now: in these rooms, or (None) all that
-    it would have heard in the rooms it is in now; in the latter case what waits for it is told from the log instead."""
-    keeper = hub.keepers.get(member.namespace)
+    it would have heard in the rooms it is in now; in the latter case what waits for it is told from the log instead.
+
+    Raises LimitError while too many of its wishes wait for it to read.
+    """
+    keeper, session = hub.keepers.get(member.namespace), member.session
     if keeper is None:
         return Since(False, "off", None)
-    position, session = Position.parse(since), member.session
+    if session.outbox.replays >= REPLAYS_LIMIT:
+        raise LimitError("Read first what you asked for before", code="too_many_replays", retry_after=1)
+    position = Position.parse(since)
     with hub.changing:
         found = keeper.log.since(position) if position is not None else None
         outcome = Since(
@@ -40,12 +49,11 @@ def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: 
         )
         if found is not None:
             wanted = set(hub.rooms_of(member.sid, member.namespace) if rooms is None else rooms)
-            missed = [entry for entry in found if _is_for(entry, wanted, rooms is None, member.sid)]
+            missed = (entry for entry in found if _is_for(entry, wanted, rooms is None, member.sid))
             if rooms is None:
                 session.outbox.clear()
             # Who has a pid goes on from the newest offset it was given: that must not go back.
             session.outbox.replay(keeper.again(session.dialect, missed, None if member.trail is None else keeper.mark))
-            metrics.replayed.add(amount=len(missed))
     metrics.recoveries.add(outcome.reason or "since")
     return outcome
 

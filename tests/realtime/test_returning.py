@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from realtime import Namespace, Reason, Server, Socket
+from realtime import Metrics, Namespace, Reason, Server, Socket
 from realtime.identity import Identity
 from realtime.returning import takes_offsets, user_key
+from realtime.roster import BusManager
 from realtime.testing import MemoryWire
 from tests.realtime.coming_back import Guest, Place
 from tests.realtime.living import SECONDS, settings_for
@@ -118,7 +120,7 @@ async def test_who_comes_right_behind_takes_over() -> None:
     assert [member.sid for member in place.server.hub.namespaces["/chat"].everyone.values()] == [twin.sid]
 
 
-@pytest.mark.parametrize("how", ["client", "server", "room", "violation"])
+@pytest.mark.parametrize("how", ["client", "server", "room", "violation", "drain"])
 async def test_who_left_or_was_sent_away_has_left(how: str) -> None:
     place = Place()
     alice = await place.guest(user="alice")
@@ -128,13 +130,15 @@ async def test_who_left_or_was_sent_away_has_left(how: str) -> None:
         await place.server.disconnect(alice.sid, "/chat")
     elif how == "room":
         await place.chat.disconnect("user:alice", Reason.REPLACED)
+    elif how == "drain":
+        alice.cut(Reason.DRAINING)
     else:
         alice.client.wire.say("4nonsense")
     data = await alice.come()
     assert (data["recovered"], data["reason"]) == (False, "unknown")
 
 
-@pytest.mark.parametrize("reason", ["transport close", "transport error", "ping timeout", "slow", "draining", "limit"])
+@pytest.mark.parametrize("reason", ["transport close", "transport error", "ping timeout", "slow", "limit"])
 async def test_ends_that_nobody_chose(reason: str) -> None:
     place = Place()
     alice = await place.guest(user="alice")
@@ -477,3 +481,36 @@ async def test_users_are_the_same_or_not() -> None:
     assert user_key(Identity("a", anonymous=True)) != user_key(Identity("a"))
     assert user_key({"id": 1}) == user_key({"id": 1}) != user_key({"id": 2})
     assert user_key(object()) is None
+
+
+async def test_with_a_bus_rooms_are_changed_here_for_who_is_away() -> None:
+    server = Server(BusManager(DeafBus(), Metrics()), settings=settings_for())
+    server.include(Namespace("/chat", recovery=True))
+    guest = Guest(server)
+    await guest.come()
+    guest.cut()
+    await server.enter_room(guest.sid, "news", "/chat")
+    await server.emit("note", 1, to="news", namespace="/chat")
+    await server.leave_room(guest.sid, "news", "/chat")
+    await server.emit("note", 2, to="news", namespace="/chat")
+    assert (await guest.come())["recovered"] is True
+    assert guest.told == [1]
+    guest.cut()
+    await server.manager._handle_disconnect({"sid": guest.sid, "namespace": "/chat"})
+    assert (await guest.come())["recovered"] is False
+    await server.shutdown()
+
+
+class DeafBus:
+    """Keeps the port ``Bus``; there is nobody else."""
+
+    async def publish(self, message: bytes) -> None: ...
+
+    async def listen(self) -> AsyncIterator[bytes]:
+        nothing: tuple[bytes, ...] = ()
+        for message in nothing:
+            yield message
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from realtime.codecs import text
+from realtime.errors import LimitError
 from realtime.guests import _knock
 from realtime.peer import PlainDialect
-from realtime.since import Since, replay_since
+from realtime.since import REPLAYS_LIMIT, Since, replay_since
 from realtime.testing import MemoryWire
 from tests.realtime.coming_back import Place
 
@@ -89,3 +90,18 @@ async def test_plain_forms_with_and_without_offsets() -> None:
     assert with_offset.noted("/", "e", [1], "e-1").frames == text("e 1 e-1").frames  # type: ignore[union-attr]
     assert without.noted("/", "e", [1], "e-1").frames == text("e 1").frames  # type: ignore[union-attr]
     assert without.opening(None, "e-1") is None
+
+
+async def test_who_does_not_read_cannot_ask_for_ever() -> None:
+    place = Place()
+    alice = await place.guest(user="alice")
+    start = place.chat.offset
+    for number in range(5):
+        await place.chat.emit("note", number, to="news")
+    member = place.server.hub.find(alice.sid, "/chat")
+    assert member is not None
+    alice.client.wire.capacity = 1
+    for _ in range(REPLAYS_LIMIT):
+        replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"])
+    with pytest.raises(LimitError):
+        replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"])

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     node: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,32}$")
     redis_url: str | None = None
     redis_channel: str = "socketio"
+    bus_keys: SecretStr | None = None
     database_url: str = "sqlite+aiosqlite:///realtime.db"
 
     allowed_origins: Strings = Field(default_factory=list)
@@ -94,6 +95,12 @@ class Settings(BaseSettings):
     @property
     def production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def signing_keys(self) -> list[str]:
+        """What instances sign for one another with: the first signs, all are accepted. Without one, the JWT secret."""
+        given = self.bus_keys.get_secret_value() if self.bus_keys else ""
+        return [key.strip() for key in given.split(",") if key.strip()] or [self.jwt_secret.get_secret_value()]
 
     def problems(self) -> list[str]:
         """What makes these settings unsafe in production, a sentence each; empty when nothing does."""

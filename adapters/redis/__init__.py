@@ -1,7 +1,46 @@
-"""Redis and Valkey: the bus between nodes. A URL's scheme finds it (entry-point group ``realtime.adapters``)."""
+"""Redis and Valkey: bus, journal, sessions and answers. A URL's scheme finds them among the entry points."""
 
 from __future__ import annotations
 
+from adapters.redis.address import Address
+from adapters.redis.answers import RedisAnswers
 from adapters.redis.bus import open_bus
+from adapters.redis.journal import RedisJournal
+from adapters.redis.sessions import RedisSessions
+from realtime.errors import UsageError
+from realtime.metrics import Metrics
+from realtime.ports import Answers, Journal, Sessions
+from realtime.settings import BUILT_IN_SECRET, SHORTEST_HMAC_KEY, Settings
 
-__all__ = ["open_bus"]
+__all__ = ["open_answers", "open_bus", "open_journal", "open_sessions"]
+
+
+def open_journal(url: str, node: str, settings: Settings, metrics: Metrics) -> Journal:
+    """Connects to nothing yet. ``node`` is another one at each start. Raises UsageError for a URL that cannot be read
+    (it is never repeated), and in production for a key that is no secret."""
+    return RedisJournal(
+        Address.parse(url), node, metrics, prefix=settings.redis_channel, signing=signing_keys(settings)
+    )
+
+
+def open_sessions(url: str, node: str, settings: Settings, metrics: Metrics) -> Sessions:
+    """As ``open_journal``."""
+    return RedisSessions(
+        Address.parse(url), node, metrics, prefix=settings.redis_channel, signing=signing_keys(settings)
+    )
+
+
+def open_answers(url: str, node: str, settings: Settings, metrics: Metrics) -> Answers:
+    """As ``open_journal``."""
+    return RedisAnswers(Address.parse(url), metrics, prefix=settings.redis_channel, signing=signing_keys(settings))
+
+
+def signing_keys(settings: Settings) -> list[str]:
+    """Raises UsageError in production when one is known to everybody, or too short."""
+    keys = settings.signing_keys
+    if settings.production:
+        if BUILT_IN_SECRET in keys:
+            raise UsageError("REALTIME_BUS_KEYS is not set, and REALTIME_JWT_SECRET is the one that everybody knows")
+        if any(len(key.encode()) < SHORTEST_HMAC_KEY for key in keys):
+            raise UsageError(f"Each of REALTIME_BUS_KEYS needs at least {SHORTEST_HMAC_KEY} bytes")
+    return keys

@@ -39,7 +39,7 @@ def seal_draft(signer: Signer, draft: Draft, newest: Position | None = None, *, 
     node, number = draft.id
     header: list[Any] = [node, number, draft.namespace, draft.rooms, draft.skip, draft.event, draft.arguments]
     if newest is not None:
-        header.append(newest)
+        header.append(list(newest))
     sealed = signer.seal(_KEPT if kept else _VOLATILE, header, (draft.body, *draft.attachments))
     if len(sealed) > DRAFT_LIMIT_BYTES:
         raise LimitError(f"An emission has {len(sealed)} bytes, over {DRAFT_LIMIT_BYTES}", code="too_big")

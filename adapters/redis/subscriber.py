@@ -45,6 +45,8 @@ class Subscriber:
         self._closed = False
         self._since: float | None = None
         self._lost: float | None = None
+        self.stands = asyncio.Event()
+        """Set while the channel is subscribed to, as far as is known."""
 
     async def receive(self) -> bytes | None:
         """The next message; None once closed. After a cancellation only ``close`` is left to call."""
@@ -81,6 +83,7 @@ class Subscriber:
         await link.write((b"SUBSCRIBE", self._channel))
         await link.read()
         self._metrics.bus_up.set(1)
+        self.stands.set()
         now = asyncio.get_running_loop().time()
         if self._since is not None:
             self._metrics.bus_reconnects.add()
@@ -99,6 +102,7 @@ class Subscriber:
     async def _lose(self, error: BaseException) -> None:
         """Cut the link, tell it once for each break, and wait a little longer each time."""
         link, self._link = self._link, None
+        self.stands.clear()
         if link is not None:
             await self._connections.cut(link)
         now = asyncio.get_running_loop().time()

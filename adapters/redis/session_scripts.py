@@ -1,0 +1,149 @@
+"""Pure: no I/O, no clock, no task. What Redis does in one step with the sessions that may come back.
+
+A session lies in one of ``BUCKETS`` by its secret, so that a Cluster shares the work; a bucket has one hash tag:
+
+    p:NAME  hash        s state · h channel of the node that has it · r the sealed record · w who (namespace and sid)
+                        m the rooms it is in, as far as is known here · c how many changes · 1, 2, … sealed changes
+    all     sorted set  NAME → when it expires: the bound, and the way through all of them
+    sids    hash        who → NAME
+    who     hash        NAME → who, for when the session itself has expired
+
+NAME is a digest of the secret, which itself is no part of any key. States: ``k`` kept; ``c`` claimed, until whoever
+claimed it keeps it; ``f`` forgotten, so that a late keep does not bring it back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adapters.redis.scripts import Script
+
+BUCKETS: Final = 16
+CHANGES_LIMIT: Final = 1_000
+"""Rooms entered and left for a client that is away; beyond it nobody proves it complete."""
+FORGOTTEN_SECONDS: Final = 300
+"""Longer than any keep is on its way."""
+
+_BEGIN: Final = """
+local all, sids, who = KEYS[1], KEYS[2], KEYS[3]
+local base = string.sub(all, 1, -4)
+local function drop(name)
+    local known = redis.call('HGET', who, name)
+    if known then
+        if redis.call('HGET', sids, known) == name then redis.call('HDEL', sids, known) end
+        redis.call('HDEL', who, name)
+    end
+    redis.call('ZREM', all, name)
+end
+"""
+
+# ARGV: the node's channel, how long in ms, how many at most, then for each its name, who, rooms and sealed record
+# → {how many were put out by the bound, names that are not this node's any more…}
+KEEP: Final = Script.of(
+    _BEGIN
+    + """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local node, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', now, 'LIMIT', 0, 200)) do
+    if redis.call('EXISTS', base .. 'p:' .. name) == 0 then drop(name) end
+end
+local answer = {0}
+for i = 4, #ARGV, 4 do
+    local name, key = ARGV[i], base .. 'p:' .. ARGV[i]
+    local known = redis.call('HMGET', key, 's', 'h')
+    if known[1] and (known[1] == 'f' or known[2] ~= node) then
+        answer[#answer + 1] = name
+    else
+        redis.call('DEL', key)
+        redis.call('HSET', key, 's', 'k', 'h', node, 'w', ARGV[i + 1], 'm', ARGV[i + 2], 'r', ARGV[i + 3], 'c', 0)
+        redis.call('PEXPIRE', key, ttl)
+        redis.call('ZADD', all, now + ttl, name)
+        redis.call('HSET', sids, ARGV[i + 1], name)
+        redis.call('HSET', who, name, ARGV[i + 1])
+    end
+end
+local over = redis.call('ZCARD', all) - most
+if over > 0 then
+    for _, name in ipairs(redis.call('ZRANGE', all, 0, over - 1)) do
+        redis.call('DEL', base .. 'p:' .. name)
+        drop(name)
+    end
+    answer[1] = over
+end
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], 2 * ttl) end
+return answer
+"""
+)
+
+# ARGV: name, the claiming node's channel, what the one before is told → the fields of the session, or nothing
+CLAIM: Final = Script.of(
+    _BEGIN
+    + """
+local key = base .. 'p:' .. ARGV[1]
+local known = redis.call('HMGET', key, 's', 'h')
+if known[1] ~= 'k' then return false end
+local fields = redis.call('HGETALL', key)
+redis.call('HSET', key, 's', 'c', 'h', ARGV[2])
+if known[2] ~= ARGV[2] then redis.call('PUBLISH', known[2], ARGV[3]) end
+return fields
+"""
+)
+
+# ARGV: names…
+FORGET: Final = Script.of(
+    _BEGIN
+    + f"""
+for _, name in ipairs(ARGV) do
+    local key = base .. 'p:' .. name
+    drop(name)
+    redis.call('DEL', key)
+    redis.call('HSET', key, 's', 'f')
+    redis.call('PEXPIRE', key, {FORGOTTEN_SECONDS * 1000})
+end
+return #ARGV
+"""
+)
+
+# ARGV: name or '', who, "E" or "L", room, the sealed change → 1 when it was for this session
+CHANGE: Final = Script.of(
+    _BEGIN
+    + f"""
+local name = ARGV[1] ~= '' and ARGV[1] or redis.call('HGET', sids, ARGV[2])
+if not name then return 0 end
+local key, room = base .. 'p:' .. name, ARGV[4] .. '\\n'
+local known = redis.call('HMGET', key, 's', 'm')
+if known[1] ~= 'k' then return 0 end
+local from = string.find('\\n' .. known[2], '\\n' .. room, 1, true)
+local rooms
+if ARGV[3] == 'L' then
+    if not from then return 0 end
+    rooms = string.sub(known[2], 1, from - 1) .. string.sub(known[2], from + #room)
+else
+    rooms = from and known[2] or known[2] .. room
+end
+redis.call('HSET', key, 'm', rooms)
+local count = redis.call('HINCRBY', key, 'c', 1)
+if count <= {CHANGES_LIMIT} then redis.call('HSET', key, count, ARGV[5]) end
+return 1
+"""
+)
+
+# ARGV: from which rank, how many, namespace, room, sid or '' → {how many there were, names in that room…}
+FIND: Final = Script.of(
+    _BEGIN
+    + """
+local names = redis.call('ZRANGE', all, ARGV[1], ARGV[1] + ARGV[2] - 1)
+local answer = {#names}
+local space, room = ARGV[3] .. '\\n', '\\n' .. ARGV[4] .. '\\n'
+for _, name in ipairs(names) do
+    local known = redis.call('HMGET', base .. 'p:' .. name, 's', 'w', 'm')
+    if known[1] == 'k' and string.sub(known[2], 1, #space) == space then
+        if string.find('\\n' .. known[3], room, 1, true) or (ARGV[5] ~= '' and known[2] == space .. ARGV[5]) then
+            answer[#answer + 1] = name
+        end
+    end
+end
+return answer
+"""
+)

@@ -1,0 +1,241 @@
+"""The Sessions port on Redis or Valkey: who may come back, on any node, and who of two that come gets the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final
+
+from adapters.redis.address import Address
+from adapters.redis.inflow import Inflow
+from adapters.redis.keys import node_channel, place
+from adapters.redis.publisher import PATIENCE_SECONDS
+from adapters.redis.seal import RefusedMessage, Signer
+from adapters.redis.session_record import (
+    line,
+    name_of,
+    read_claimed,
+    read_session,
+    rooms_of,
+    seal_change,
+    seal_claimed,
+    seal_record,
+    who,
+)
+from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET, KEEP
+from adapters.redis.shards import Shards
+from adapters.redis.subscriber import Subscriber
+from realtime.errors import OutsideError
+from realtime.metrics import Metrics
+from realtime.ports import Claimed, Expired
+from realtime.recovery import Record
+
+LIMIT: Final = 500_000
+"""Sessions in Redis, all nodes together; about 1 kB each. Beyond it the oldest go first."""
+BATCH: Final = 100
+"""Records in one script; it stops Redis for about 1 ms."""
+PAGE: Final = 500
+"""Sessions looked through in one script."""
+GRACE_SECONDS: Final = 1.0
+"""Between the end of a session by our clock and the question whether it has ended by Redis's."""
+LOOK_SECONDS: Final = 0.5
+
+
+class RedisSessions:
+    """Belongs to the event loop it is first used in. ``node`` is another one at each start of a process."""
+
+    def __init__(
+        self,
+        address: Address,
+        node: str,
+        metrics: Metrics,
+        *,
+        prefix: str,
+        signing: Sequence[str],
+        limit: int = LIMIT,
+    ) -> None:
+        self._metrics = metrics
+        self._signer = Signer(signing)
+        self._shards = Shards(address, metrics)
+        self._prefix = prefix
+        self._channel = node_channel(prefix, node)
+        self._limit = max(1, limit // BUCKETS)
+        tags = [place(prefix, "sessions", str(bucket)) for bucket in range(BUCKETS)]
+        self._keys = [tuple(b"%s:%s" % (tag, part) for part in (b"all", b"sids", b"who")) for tag in tags]
+        self._kept: dict[str, tuple[float, Record]] = {}
+        """By pid: when it ends unless it is kept again. In the order in which they were kept."""
+        self._inflow: Inflow[Claimed | Expired] = Inflow()
+        self._subscriber = Subscriber(address, self._channel.decode("utf-8", "surrogatepass"), metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+        self._start()
+        if not self._subscriber.stands.is_set():  # who takes a session from this node would tell nobody
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._subscriber.stands.wait()
+        ends = asyncio.get_running_loop().time() + seconds
+        batches = [batch for part in self._by_bucket(records) for batch in _cut(part[1], BATCH, part[0])]
+        answers = await asyncio.gather(*(self._keep(bucket, batch, seconds) for bucket, batch in batches))
+        taken = {pid for pids in answers for pid in pids}
+        for record in records:
+            self._kept.pop(record.pid, None)
+            if record.pid not in taken:
+                self._kept[record.pid] = (ends, record)
+        while len(self._kept) > self._limit * BUCKETS:
+            del self._kept[next(iter(self._kept))]
+        return sorted(taken)
+
+    async def claim(self, pid: str, node: str) -> Record | None:
+        bucket, name = name_of(pid)
+        notice = seal_claimed(self._signer, pid)
+        found = await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice)
+        if not found:
+            return None
+        try:
+            return read_session(self._signer, dict(zip(found[::2], found[1::2], strict=True)), pid)
+        except RefusedMessage as refused:
+            self._metrics.bus_refused.add(refused.reason)
+            return None
+
+    async def forget(self, pids: Sequence[str]) -> None:
+        named = [name_of(pid) for pid in pids]
+        for pid in pids:
+            self._kept.pop(pid, None)
+        await self._forget(named)
+
+    async def enter(self, namespace: str, sid: str, room: str, after: int) -> bool:
+        change = seal_change(self._signer, True, namespace, room, after)
+        return await self._change(b"", who(namespace, sid), b"E", room, change) > 0
+
+    async def leave(self, namespace: str, sid: str | None, room: str, until: int) -> int:
+        change = seal_change(self._signer, False, namespace, room, until)
+        if sid is not None:
+            return await self._change(b"", who(namespace, sid), b"L", room, change)
+        found = await self._in_room(namespace, room, b"")
+        changes = [self._run(CHANGE, bucket, name, b"", b"L", line(room), change) for bucket, name in found]
+        return sum(await asyncio.gather(*changes))
+
+    async def forget_room(self, namespace: str, room: str) -> int:
+        found = await self._in_room(namespace, room, line(room))
+        await self._forget(found)
+        return len(found)
+
+    async def notices(self) -> AsyncIterator[Claimed | Expired]:
+        """A claim that was told while the subscription was broken is seen by the next ``keep``."""
+        self._start()
+        while (notice := await self._inflow.take()) is not None:
+            yield notice
+
+    async def close(self) -> None:
+        """Ends ``notices``. What was kept stays for its time: this node's clients may come back elsewhere."""
+        self._closed = True
+        self._inflow.close()
+        await self._subscriber.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._shards.close()
+
+    def _start(self) -> None:
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        if not self._tasks:
+            loop = asyncio.get_running_loop()
+            # Contexts of their own: the first caller's request would otherwise be kept for good.
+            self._tasks = [
+                loop.create_task(work, name="redis sessions", context=Context())
+                for work in (self._hear(), self._look())
+            ]
+
+    def _by_bucket(self, records: Iterable[Record]) -> list[tuple[int, list[Record]]]:
+        buckets: dict[int, list[Record]] = {}
+        for record in records:
+            buckets.setdefault(name_of(record.pid)[0], []).append(record)
+        return list(buckets.items())
+
+    async def _keep(self, bucket: int, records: Sequence[Record], seconds: float) -> list[str]:
+        """The pids that are not ours any more. Raises OutsideError."""
+        arguments = [self._channel, b"%d" % (seconds * 1000), b"%d" % self._limit]
+        names = {}
+        for record in records:
+            name = name_of(record.pid)[1]
+            names[name] = record.pid
+            sealed = seal_record(self._signer, record)
+            arguments += [name, who(record.namespace, record.sid), rooms_of(record), sealed]
+        over, *taken = await self._run(KEEP, bucket, *arguments)
+        if over:
+            self._metrics.drops.add("sessions", amount=over)
+        return [names[name] for name in taken]
+
+    async def _forget(self, named: Iterable[tuple[int, bytes]]) -> None:
+        buckets: dict[int, list[bytes]] = {}
+        for bucket, name in named:
+            buckets.setdefault(bucket, []).append(name)
+        batches = [batch for bucket, names in buckets.items() for batch in _cut(names, BATCH, bucket)]
+        await asyncio.gather(*(self._run(FORGET, bucket, *names) for bucket, names in batches))
+
+    async def _change(self, name: bytes, whom: bytes, kind: bytes, room: str, change: bytes) -> int:
+        """How many there were: nobody knows in which bucket a sid is, so all are asked."""
+        asked = [self._run(CHANGE, bucket, name, whom, kind, line(room), change) for bucket in range(BUCKETS)]
+        return sum(await asyncio.gather(*asked))
+
+    async def _in_room(self, namespace: str, room: str, sid: bytes) -> list[tuple[int, bytes]]:
+        asked = [self._in_room_of(bucket, namespace, room, sid) for bucket in range(BUCKETS)]
+        return [found for part in await asyncio.gather(*asked) for found in part]
+
+    async def _in_room_of(self, bucket: int, namespace: str, room: str, sid: bytes) -> list[tuple[int, bytes]]:
+        found: list[tuple[int, bytes]] = []
+        for start in range(0, self._limit, PAGE):
+            arguments = (b"%d" % start, b"%d" % PAGE, line(namespace), line(room), sid)
+            seen, *names = await self._run(FIND, bucket, *arguments)
+            found += [(bucket, name) for name in names]
+            if seen < PAGE:
+                break
+        return found
+
+    async def _run(self, script: Any, bucket: int, *arguments: bytes) -> Any:
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        return await self._shards.run(script, self._keys[bucket], *arguments)
+
+    async def _hear(self) -> None:
+        """Who took what this node had."""
+        while (message := await self._subscriber.receive()) is not None:
+            await self._inflow.room()
+            try:
+                pid = read_claimed(self._signer, message)
+            except RefusedMessage as refused:
+                self._metrics.bus_refused.add(refused.reason)
+                continue
+            self._kept.pop(pid, None)
+            self._inflow.push(Claimed(pid))
+
+    async def _look(self) -> None:
+        """What was kept here, and by nobody again, has expired when Redis has it no more."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = asyncio.get_running_loop().time() - GRACE_SECONDS
+            over = [record for ends, record in self._kept.values() if ends < now]
+            for record in over[:PAGE]:
+                try:
+                    gone = await self._is_gone(record.pid)
+                except OutsideError:
+                    break  # asked again next time
+                if self._kept.pop(record.pid, None) is not None and gone:
+                    await self._inflow.room()
+                    self._inflow.push(Expired(record))
+
+    async def _is_gone(self, pid: str) -> bool:
+        """Neither kept nor claimed by anybody, nor forgotten. Raises OutsideError."""
+        bucket, name = name_of(pid)
+        key = self._keys[bucket][0].removesuffix(b"all") + b"p:" + name
+        return not await self._shards.send(key, b"EXISTS", key)
+
+
+def _cut(items: list[Any], size: int, bucket: int) -> list[tuple[int, list[Any]]]:
+    return [(bucket, items[start : start + size]) for start in range(0, len(items), size)]

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.hostile.table import pytest_addoption, pytest_configure
 from tests.javascript import Node
 from tests.redis_server import RedisServer, redis_server, shared_redis
 from tests.serving import ServerProcess, chromium_path
 
-__all__ = ["redis_server", "shared_redis"]  # fixtures
+__all__ = ["pytest_addoption", "pytest_configure", "redis_server", "shared_redis"]  # hooks and fixtures
 
 # These two look at the clock of the wall: a machine that pauses for a second would fail a test of something else.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

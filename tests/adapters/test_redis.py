@@ -137,6 +137,7 @@ async def test_a_publisher_that_was_cut_while_idle_publishes_again(
         assert await ears.next() == b"after"
 
 
+@pytest.mark.hostile("G2", on="bus")
 @pytest.mark.asyncio
 async def test_redis_killed_and_started_again(redis_server: RedisServer) -> None:
     metrics = Metrics()
@@ -157,6 +158,7 @@ async def test_redis_killed_and_started_again(redis_server: RedisServer) -> None
         assert await ears.next() == b"back"
 
 
+@pytest.mark.hostile("G2", on="bus")
 @pytest.mark.asyncio
 async def test_redis_frozen_for_a_moment(redis_server: RedisServer) -> None:
     async with opened(redis_server.url) as bus, hearing(bus) as ears:
@@ -217,6 +219,7 @@ async def test_a_listener_that_starts_before_redis(redis_server: RedisServer) ->
         assert metrics.bus_reconnects.value() == 0  # a first connection is no reconnection
 
 
+@pytest.mark.hostile("G2", on="bus")
 @pytest.mark.asyncio
 async def test_a_refused_port_fails_at_once_and_clearly(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as taken:  # bound, but nobody listens
@@ -266,6 +269,7 @@ async def test_a_user_who_may_not_publish_is_told_so(redis_server: RedisServer, 
         await bus.ping()
 
 
+@pytest.mark.hostile("G1", on="bus")
 @pytest.mark.asyncio
 async def test_too_big_is_refused_going_out_and_dropped_coming_in(
     redis_server: RedisServer, admin: redis_py.Redis

@@ -127,6 +127,7 @@ async def test_while_redis_is_frozen_there_is_an_answer_in_time(redis_server: Re
             await until(lambda: other.held("late"))  # counted, and announced afterwards
 
 
+@pytest.mark.hostile("G2", on="bus")
 @pytest.mark.asyncio
 async def test_a_redis_that_comes_back_empty_is_told_again(redis_server: RedisServer) -> None:
     async with opened(redis_server.url) as names, opened(redis_server.url) as other:

@@ -25,6 +25,7 @@ async def waiting(field: Ground, connects: int) -> None:
     await field.until(lambda state: state["called"].get("connect", 0) - field.start("connect") >= connects)
 
 
+@pytest.mark.hostile("A25", "A28")
 async def test_a_connect_handler_that_raises_runs_once_and_leaves_nothing(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "message") as field:
         async with wire.client(server, query="&raise=1") as client:
@@ -39,6 +40,7 @@ async def test_a_connect_handler_that_raises_runs_once_and_leaves_nothing(server
         assert await field.ran("disconnect") == 0
 
 
+@pytest.mark.hostile("A26")
 async def test_a_client_that_leaves_while_its_connect_handler_runs(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "open", "shut") as field:
         async with wire.client(server, query="&slow=1") as client:
@@ -54,6 +56,7 @@ async def test_a_client_that_leaves_while_its_connect_handler_runs(server: Serve
         assert await field.ran("disconnect") == 0, "who was never let in has nothing to leave"
 
 
+@pytest.mark.hostile("A26")
 async def test_what_is_said_while_connecting_waits_for_the_connect_packet(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "open", "shut") as field, wire.client(server, query="&slow=1") as client:
         await tell(field, "shut")
@@ -66,6 +69,7 @@ async def test_what_is_said_while_connecting_waits_for_the_connect_packet(server
         assert [await client.receive(), await client.receive()] == ['42["auth",{}]', '42["ever"]']
 
 
+@pytest.mark.hostile("A26")
 async def test_events_before_the_connect_packet_wait_for_it(server: ServerProcess, wire: Wire) -> None:
     async with (
         ground(server, "open", "shut", "message-with-ack") as field,
@@ -80,6 +84,7 @@ async def test_events_before_the_connect_packet_wait_for_it(server: ServerProces
         assert [await client.receive(), await client.receive()] == ['42["auth",{}]', "431[]"]
 
 
+@pytest.mark.hostile("A15")
 async def test_coming_and_going_starts_no_more_handlers_than_namespaces(server: ServerProcess, wire: Wire) -> None:
     """20 namespaces in the application under test: so many connect handlers may run for one client."""
     async with ground(server, "open", "shut") as field:
@@ -98,6 +103,7 @@ async def test_coming_and_going_starts_no_more_handlers_than_namespaces(server: 
         assert await field.ran("disconnect") == 0
 
 
+@pytest.mark.hostile("A27")
 async def test_the_hook_runs_once_however_it_ends(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "leave-me") as field:
         async with wire.client(server) as client:
@@ -115,6 +121,7 @@ async def test_the_hook_runs_once_however_it_ends(server: ServerProcess, wire: W
         assert await field.ran("disconnect: server disconnect") == 1
 
 
+@pytest.mark.hostile("A17")
 async def test_what_was_sent_behind_a_dismissal_is_not_handled(server: ServerProcess, wire: Wire) -> None:
     """An honest race: the client could not know yet. Ignored, counted, and the connection lives."""
     async with ground(server, "leave-me", "message") as field:
@@ -130,6 +137,7 @@ async def test_what_was_sent_behind_a_dismissal_is_not_handled(server: ServerPro
         assert await field.ran("message-with-ack") == 0
 
 
+@pytest.mark.hostile("A27")
 async def test_a_client_that_goes_without_a_word(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "enter") as field:
         async with wire.client(server) as client:
@@ -141,6 +149,7 @@ async def test_a_client_that_goes_without_a_word(server: ServerProcess, wire: Wi
         assert await field.ran("disconnect: transport close") == 1
 
 
+@pytest.mark.hostile("H10")
 async def test_a_full_inbox_slows_its_client_and_nobody_else(server: ServerProcess, wire: Wire) -> None:
     """16 events in the application under test; what is over that stays unread, and all of it is served in the end."""
     async with ground(server, "wait", "message") as field, wire.client(server) as client:
@@ -156,6 +165,7 @@ async def test_a_full_inbox_slows_its_client_and_nobody_else(server: ServerProce
         await still_there(client)
 
 
+@pytest.mark.hostile("H10")
 async def test_a_handler_does_not_wait_for_an_answer_behind_the_full_inbox_of_its_client(
     server: ServerProcess, wire: Wire
 ) -> None:
@@ -175,6 +185,7 @@ async def test_a_handler_does_not_wait_for_an_answer_behind_the_full_inbox_of_it
         assert not await field.counted("drops", "stray_ack")
 
 
+@pytest.mark.hostile("H10")
 async def test_a_client_that_is_not_read_from_cannot_be_asked(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "wait", "message") as field, wire.client(server) as client:
         await tell(field, "shut")
@@ -193,6 +204,7 @@ async def test_a_client_that_is_not_read_from_cannot_be_asked(server: ServerProc
         await still_there(client)
 
 
+@pytest.mark.hostile("H10")
 async def test_a_client_may_leave_with_a_full_inbox(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "wait", "message") as field:
         await tell(field, "shut")

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.adapters.fast.wire_client import (
     BINARY,
@@ -106,6 +107,25 @@ def header(second: int, length: int) -> bytes:
 
 
 BEGUN = frame(TEXT, b"4", fin=False)
+ROWS_OF = {
+    "reserved bit": "B6",
+    "compression bomb": "B11",
+    "opcode": "B6",
+    "not masked": "B9",
+    "control frame": "B5",
+    "fragment of nothing": "B3",
+    "interleaved fragments": "B3",
+    "message within a message": "B3",
+    "length": "B4",
+    "message too big": "B12",
+    "fragments too big": "B12",
+    "text": "B7",
+    "long text": "B7",
+    "surrogate": "B7",
+    "close": "B8",
+    "half a close code": "B8",
+}
+"""How the name of a broken frame begins, and the row of the table that it belongs to."""
 BROKEN: dict[str, tuple[int, bytes]] = {
     **{f"reserved bit {bit}": (1002, frame(TEXT, b"x", rsv=bit)) for bit in (1, 2, 4)},
     "compression bomb": (1002, frame(TEXT, deflated_bomb(), rsv=4)),
@@ -135,7 +155,13 @@ BROKEN: dict[str, tuple[int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+def marked(on: str) -> list[ParameterSet]:
+    """The names of all of them, each with its row."""
+    rows = {name: next(row for begins, row in ROWS_OF.items() if name.startswith(begins)) for name in BROKEN}
+    return [pytest.param(name, marks=pytest.mark.hostile(row, on=on)) for name, row in rows.items()]
+
+
+@pytest.mark.parametrize("name", marked("fast, plain"))
 async def test_a_broken_frame_ends_its_sender_and_nobody_else(server: ServerProcess, path: bytes, name: str) -> None:
     code, sent = BROKEN[name]
 
@@ -151,6 +177,7 @@ async def test_a_broken_frame_ends_its_sender_and_nobody_else(server: ServerProc
         assert bad_frames(server) - before == (path != PATHS["plain"])
 
 
+@pytest.mark.hostile("B10", on="fast, plain")
 async def test_data_after_close(server: ServerProcess, path: bytes) -> None:
     def attack() -> None:
         with arrive(server, path) as client:
@@ -162,6 +189,7 @@ async def test_data_after_close(server: ServerProcess, path: bytes) -> None:
         pass
 
 
+@pytest.mark.hostile("B1", on="fast, plain")
 async def test_a_million_fragments_of_one_byte(server: ServerProcess, path: bytes) -> None:
     """They fill a message to its last byte; the byte after it is refused."""
     many = frame(CONTINUATION, b"x", fin=False) * 10_000
@@ -186,6 +214,7 @@ async def test_a_million_fragments_of_one_byte(server: ServerProcess, path: byte
         assert grown < 8 * MEGABYTE
 
 
+@pytest.mark.hostile("B2", on="fast, plain")
 async def test_a_million_empty_fragments_of_a_message_that_never_ends(server: ServerProcess, path: bytes) -> None:
     many = frame(CONTINUATION, fin=False) * 10_000
     grown = 0
@@ -205,6 +234,7 @@ async def test_a_million_empty_fragments_of_a_message_that_never_ends(server: Se
         assert grown < 8 * MEGABYTE
 
 
+@pytest.mark.hostile("B2", on="fast, plain")
 async def test_messages_that_are_never_finished_cost_no_more_than_a_message_each(
     server: ServerProcess, path: bytes
 ) -> None:
@@ -223,6 +253,7 @@ async def test_messages_that_are_never_finished_cost_no_more_than_a_message_each
         pass
 
 
+@pytest.mark.hostile("B13", on="fast, plain")
 async def test_pings_without_end_from_a_client_that_does_not_read(server: ServerProcess, path: bytes) -> None:
     many = frame(PING, bytes(125)) * 1000
     grown = 0
@@ -244,6 +275,7 @@ def send_without_end(client: WireClient) -> None:
         client.send(bytes(MEGABYTE))
 
 
+@pytest.mark.hostile("B13", on="fast")
 async def test_a_broken_client_that_goes_on_sending_is_cut(server: ServerProcess) -> None:
     def attack() -> None:
         with arrive(server, PATHS["socket.io"]) as client:
@@ -256,6 +288,7 @@ async def test_a_broken_client_that_goes_on_sending_is_cut(server: ServerProcess
         assert bad_frames(server) - before == 1
 
 
+@pytest.mark.hostile("A16", on="fast")
 async def test_messages_of_one_byte_by_the_hundred_thousand_are_answered_and_forgotten(server: ServerProcess) -> None:
     """Frames that are right, packets that are not: the core refuses the first and the rest goes unread."""
 

@@ -80,6 +80,7 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
+@pytest.mark.hostile("C2")
 @pytest.mark.parametrize(
     "key",
     ["X: y", "Sec-WebSocket-Key: short", "Sec-WebSocket-Key: ", f"{KEY}\r\n{KEY}", "Sec-WebSocket-Key: " + "A" * 9_000],
@@ -90,12 +91,14 @@ async def test_a_bad_websocket_key(server: ServerProcess, wire: Wire, key: str) 
             assert await upgrade_status(server, wire, upgrade(key=key)) in (NOT_OURS, 400)
 
 
+@pytest.mark.hostile("C2")
 @pytest.mark.parametrize("version", ["", "12", "99", "13, 12"])
 async def test_a_bad_websocket_version(server: ServerProcess, wire: Wire, version: str) -> None:
     async with ground(server):
         assert await upgrade_status(server, wire, upgrade(version=version)) in (NOT_OURS, 400, 426)
 
 
+@pytest.mark.hostile("C3", "C4", "C5", on="HTTP")
 @pytest.mark.parametrize(
     "header",
     [
@@ -119,6 +122,7 @@ async def test_an_odd_header(server: ServerProcess, wire: Wire, header: str) -> 
         assert status(await say(server, get(POLL, header, "Connection: close"))) in (0, 200, 400, 431)
 
 
+@pytest.mark.hostile("C4", on="HTTP")
 async def test_two_hundred_headers(server: ServerProcess, wire: Wire) -> None:
     headers = [f"X-Header-{number}: {number}" for number in range(200)]
     async with ground(server):
@@ -126,6 +130,7 @@ async def test_two_hundred_headers(server: ServerProcess, wire: Wire) -> None:
         assert status(await say(server, get(POLL, *headers, "Connection: close"))) in (200, 400, 431)
 
 
+@pytest.mark.hostile("C6", on="HTTP")
 @pytest.mark.parametrize(
     "text",
     [
@@ -143,6 +148,7 @@ async def test_half_a_request_held_open(server: ServerProcess, text: str) -> Non
         assert await field.ran("message") == 1, "the bystander's"
 
 
+@pytest.mark.hostile("A21", on="polling")
 async def test_a_post_that_ends_half_way(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
@@ -155,6 +161,7 @@ async def test_a_post_that_ends_half_way(server: ServerProcess) -> None:
         assert posted.status in (200, 400)
 
 
+@pytest.mark.hostile("A21", on="polling")
 async def test_a_post_that_announces_too_much_is_not_read(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
@@ -166,6 +173,7 @@ async def test_a_post_that_announces_too_much_is_not_read(server: ServerProcess)
         assert (await client.get()).status == 400
 
 
+@pytest.mark.hostile("A21", on="polling")
 async def test_a_body_in_chunks_is_counted_as_well(server: ServerProcess) -> None:
     async with ground(server), polling(server.url) as client:
         await enter(client)
@@ -178,6 +186,7 @@ async def test_a_body_in_chunks_is_counted_as_well(server: ServerProcess) -> Non
         assert status(answer) == 413
 
 
+@pytest.mark.hostile("C9", on="HTTP")
 @pytest.mark.parametrize(
     "target",
     [
@@ -194,6 +203,7 @@ async def test_a_path_that_climbs(server: ServerProcess, target: str) -> None:
         assert b"root:" not in await say(server, get(target, "Connection: close"))
 
 
+@pytest.mark.hostile("C8", on="HTTP")
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
 async def test_other_methods(server: ServerProcess, method: str) -> None:
     async with ground(server), http_session() as http:
@@ -201,6 +211,7 @@ async def test_other_methods(server: ServerProcess, method: str) -> None:
         assert answer.status == 400
 
 
+@pytest.mark.hostile("C1", on="polling")
 @pytest.mark.parametrize(
     "origin",
     ["null", "https://evil.example", "http://127.0.0.1.evil.example", "HTTP://EVIL.EXAMPLE", "x", "http://", "://"],
@@ -215,6 +226,7 @@ async def test_a_foreign_origin_even_where_a_proxy_header_repeats_it(server: Ser
         assert status(answer) == 403
 
 
+@pytest.mark.hostile("A23", on="polling")
 async def test_many_refused_handshakes(server: ServerProcess) -> None:
     async with ground(server), http_session() as http:
         for _ in range(10):
@@ -224,6 +236,7 @@ async def test_many_refused_handshakes(server: ServerProcess) -> None:
             assert {answer.status for answer in answers} == {400}
 
 
+@pytest.mark.hostile("A18", on="polling")
 async def test_handshakes_that_nobody_follows_up(server: ServerProcess) -> None:
     """They are gone after the connect timeout: 1 s in the application under test."""
     async with ground(server), http_session() as http:
@@ -231,6 +244,7 @@ async def test_handshakes_that_nobody_follows_up(server: ServerProcess) -> None:
             assert (await request(http, "GET", server.url + POLL)).status == 200
 
 
+@pytest.mark.hostile("C8", on="HTTP")
 @pytest.mark.parametrize("query", ["", "&" * 2_000, "&a=b" * 2_000, "&%ff%fe=%00", "&EIO=3", "&transport=websocket"])
 async def test_an_odd_query(server: ServerProcess, query: str) -> None:
     """The first of a parameter that comes twice is the one that counts."""

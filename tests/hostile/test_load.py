@@ -26,6 +26,7 @@ def text_frame(payload: str) -> bytes:
     return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload.encode()
 
 
+@pytest.mark.hostile("H1")
 @pytest.mark.parametrize("wire", SOCKETS, ids=str)
 async def test_a_reader_that_stops_reading_is_cut(server: ServerProcess, wire: Wire) -> None:
     """30 MB to its room, of which the kernel and the server keep a few."""
@@ -47,6 +48,7 @@ async def test_a_reader_that_stops_reading_is_cut(server: ServerProcess, wire: W
             await field.bystander_is_served()
 
 
+@pytest.mark.hostile("H1", on="polling")
 async def test_a_polling_client_that_never_polls(servers: Servers) -> None:
     server = servers.get(WIRES[-1])
     async with ground(server, "none") as field:
@@ -61,6 +63,7 @@ async def test_a_polling_client_that_never_polls(servers: Servers) -> None:
         assert await field.counted("drops", "slow")
 
 
+@pytest.mark.hostile("H1", on="polling")
 @pytest.mark.parametrize("size", [1, 10_000])
 async def test_a_backlog_is_also_bounded_by_its_number(servers: Servers, size: int) -> None:
     """1,000 messages or 1 MiB, whichever is first."""
@@ -82,6 +85,7 @@ async def test_a_backlog_is_also_bounded_by_its_number(servers: Servers, size: i
         assert await field.counted("drops", "slow")
 
 
+@pytest.mark.hostile("H9")
 async def test_events_faster_than_the_limit(server: ServerProcess, wire: Wire) -> None:
     """100 a second in typed namespaces: answered with an error, then ended when it goes on."""
     async with ground(server, "typed echo") as field:
@@ -105,6 +109,7 @@ async def test_events_faster_than_the_limit(server: ServerProcess, wire: Wire) -
         assert await field.counted("drops", "rate_limited")
 
 
+@pytest.mark.hostile("A20", on="polling")
 async def test_a_post_of_many_small_events(servers: Servers) -> None:
     """As many as fit into a body are one client's own work; others are served between them."""
     server = servers.get(WIRES[-1])
@@ -118,6 +123,7 @@ async def test_a_post_of_many_small_events(servers: Servers) -> None:
         await field.until(lambda state: state["called"].get("none", 0) - field.start("none") == 20_000)
 
 
+@pytest.mark.hostile("H9")
 async def test_clients_that_come_and_go_by_the_dozen(server: ServerProcess, wire: Wire) -> None:
     async def come_and_go() -> None:
         async with wire.client(server) as client:

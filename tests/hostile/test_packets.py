@@ -88,8 +88,36 @@ VIOLATIONS: dict[str, tuple[str, list[Frame]]] = {
     },
 }
 
+ROWS_OF = {
+    "reserved_event": "A1",
+    "bad_event_name": "A3",
+    "bad_payload": "A4",
+    "bad_json": "A4",
+    "bad_ack_id": "A5",
+    "ack_before_connect": "A6",
+    "bad_attachment_count": "A7",
+    "too_many_attachments": "A7",
+    "attachment_due": "A8",
+    "unexpected_binary": "A8",
+    "bad_placeholder": "A10",
+    "too_deep": "A11",
+    "bad_namespace": "A14",
+    "bad_packet_type": "A16",
+    "connect_twice": "A16",
+    "disconnect_before_connect": "A16",
+    "event_before_connect": "A16",
+    "bad_engine_packet": "A16",
+}
+"""What the server counts a violation under, and the row of the table that it belongs to."""
 
-@pytest.mark.parametrize(("reason", "frames"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
+
+@pytest.mark.parametrize(
+    ("reason", "frames"),
+    [
+        pytest.param(reason, frames, id=name, marks=pytest.mark.hostile(ROWS_OF[reason]))
+        for name, (reason, frames) in VIOLATIONS.items()
+    ],
+)
 async def test_a_violation_ends_the_connection(
     server: ServerProcess, wire: Wire, reason: str, frames: list[Frame]
 ) -> None:
@@ -116,6 +144,7 @@ EARLY: dict[str, list[Frame]] = {
 }
 
 
+@pytest.mark.hostile("A16")
 @pytest.mark.parametrize("frames", EARLY.values(), ids=EARLY.keys())
 async def test_nothing_goes_before_connect(server: ServerProcess, wire: Wire, frames: list[Frame]) -> None:
     async with ground(server), wire.client(server) as client:
@@ -123,6 +152,7 @@ async def test_nothing_goes_before_connect(server: ServerProcess, wire: Wire, fr
         assert (await ended(client)).code == (400 if wire.polling else 4501)
 
 
+@pytest.mark.hostile("A16", "A25")
 @pytest.mark.parametrize("frames", [["40", '42["message"]'], ["40", '42["message-with-ack",1]', HEAD, b"x"]])
 async def test_events_sent_along_with_a_connect_that_is_refused(
     server: ServerProcess, wire: Wire, frames: list[Frame]
@@ -132,6 +162,7 @@ async def test_events_sent_along_with_a_connect_that_is_refused(
         assert str(await client.receive()).startswith("44")
 
 
+@pytest.mark.hostile("A11", "A13")
 @pytest.mark.parametrize(
     "body",
     [
@@ -163,6 +194,7 @@ async def test_odd_json_never_takes_down_more_than_its_sender(server: ServerProc
         await still_there(client)
 
 
+@pytest.mark.hostile("A2")
 @pytest.mark.parametrize(
     "name", ["error", "__proto__", "__init__", "constructor", "toString", "emit", "\x00", " ", "🙈"]
 )
@@ -174,6 +206,7 @@ async def test_an_unknown_event_is_like_any_other(server: ServerProcess, wire: W
         assert await field.ran("message") == 0
 
 
+@pytest.mark.hostile("A2")
 @pytest.mark.parametrize(
     "name", ["helper", "emit", "trigger_event", "server", "__class__", "_set_server", "hello ", "Hello", "on_hello"]
 )
@@ -185,6 +218,7 @@ async def test_methods_of_a_handler_class_are_no_events(server: ServerProcess, w
         assert await client.receive() == '43/class,2["hello"]'
 
 
+@pytest.mark.hostile("A12")
 async def test_too_many_bytes_for_one_message(server: ServerProcess, wire: Wire) -> None:
     """Bytes are counted, not characters."""
     for text in ('42["message","' + "x" * 1_000_000 + '"]', '42["message","' + "é" * 500_000 + '"]'):
@@ -194,6 +228,7 @@ async def test_too_many_bytes_for_one_message(server: ServerProcess, wire: Wire)
             assert (await ended(client)).code == (400 if wire.polling else 1009)
 
 
+@pytest.mark.hostile("A9", "A12")
 async def test_too_many_bytes_in_attachments_together(server: ServerProcess, wire: Wire) -> None:
     async with ground(server), wire.client(server) as client:
         await enter(client)
@@ -203,6 +238,7 @@ async def test_too_many_bytes_in_attachments_together(server: ServerProcess, wir
         assert (await ended(client)).code == (400 if wire.polling else 1009)
 
 
+@pytest.mark.hostile("A9")
 async def test_attachments_that_never_come(server: ServerProcess, wire: Wire) -> None:
     """The time for them is the connect timeout: 1 s in the application under test."""
     async with ground(server) as field:
@@ -213,6 +249,7 @@ async def test_attachments_that_never_come(server: ServerProcess, wire: Wire) ->
         assert await field.counted("violations", "attachments_late")
 
 
+@pytest.mark.hostile("A9")
 async def test_a_connection_lost_between_attachments(server: ServerProcess, wire: Wire) -> None:
     async with ground(server) as field:
         async with wire.client(server) as client:
@@ -223,6 +260,7 @@ async def test_a_connection_lost_between_attachments(server: ServerProcess, wire
         assert not await field.counted("violations", "attachments_late")
 
 
+@pytest.mark.hostile("A6")
 async def test_a_flood_of_answers_that_nobody_asked_for(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "ask") as field:
         async with wire.client(server) as client:
@@ -237,6 +275,7 @@ async def test_a_flood_of_answers_that_nobody_asked_for(server: ServerProcess, w
         assert await field.counted("violations", "ack_flood")
 
 
+@pytest.mark.hostile("A14", "A15")
 async def test_a_thousand_unknown_namespaces(server: ServerProcess, wire: Wire) -> None:
     async with ground(server, "message"), wire.client(server) as client:
         await enter(client)
@@ -247,6 +286,7 @@ async def test_a_thousand_unknown_namespaces(server: ServerProcess, wire: Wire) 
         await still_there(client)
 
 
+@pytest.mark.hostile("A15")
 async def test_more_namespaces_than_one_connection_may_have(server: ServerProcess, wire: Wire) -> None:
     """20 in the application under test."""
     async with ground(server), wire.client(server) as client:
@@ -257,6 +297,7 @@ async def test_more_namespaces_than_one_connection_may_have(server: ServerProces
         assert all('"code":"too_many_namespaces"' in answer for answer in refused)
 
 
+@pytest.mark.hostile("A16")
 async def test_violations_of_many_clients_at_once(server: ServerProcess, wire: Wire) -> None:
     async with ground(server):
         for _ in range(20):
@@ -265,6 +306,7 @@ async def test_violations_of_many_clients_at_once(server: ServerProcess, wire: W
                 assert (await ended(client)).code == (400 if wire.polling else 4501)
 
 
+@pytest.mark.hostile("A16")
 async def test_a_violation_is_the_end_of_what_came_with_it(server: ServerProcess, wire: Wire) -> None:
     """What stands behind it in the same POST, or arrives behind it on a WebSocket, is nothing any more."""
     async with ground(server), wire.client(server) as client:

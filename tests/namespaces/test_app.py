@@ -192,6 +192,7 @@ async def packet(websocket: ClientConnection, text: str) -> str:
     return str(await within(websocket.recv()))
 
 
+@pytest.mark.hostile("F3", on="websocket")
 @pytest.mark.asyncio
 async def test_a_token_shown_to_one_namespace_gives_no_rights_in_another(server: RunningApp) -> None:
     shown = json.dumps({"token": token(fresh("powerful"), "*")})
@@ -304,6 +305,7 @@ async def test_without_its_database_the_chat_goes_on(tmp_path: Path) -> None:
                 assert "database" in (await ready.json())["problems"]
 
 
+@pytest.mark.hostile("E5", on="websocket, plain")
 @pytest.mark.asyncio
 async def test_a_token_is_in_no_log_line(server: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")

@@ -195,6 +195,7 @@ async def test_a_page_that_does_not_exist_is_refused(server: RunningApp, wrong: 
 # ── doors ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.hostile("F2", on="websocket")
 @pytest.mark.asyncio
 async def test_who_has_not_joined_neither_speaks_nor_types(server: RunningApp) -> None:
     room = fresh("room")
@@ -210,6 +211,7 @@ async def test_who_has_not_joined_neither_speaks_nor_types(server: RunningApp) -
         assert alice.count("typing") == 0
 
 
+@pytest.mark.hostile("F1", on="websocket")
 @pytest.mark.asyncio
 async def test_rooms_of_the_system_are_closed_to_everybody(server: RunningApp) -> None:
     bob = fresh("bob")
@@ -429,6 +431,7 @@ async def test_the_name_of_a_token_holder_is_not_free(server: RunningApp) -> Non
         await late.ask("members", {"room": "lobby"})
 
 
+@pytest.mark.hostile("D5", on="websocket")
 @pytest.mark.asyncio
 async def test_a_guest_gives_way_to_the_token_holder_of_its_name(server: RunningApp) -> None:
     alice, room = fresh("alice"), fresh("room")
@@ -454,6 +457,7 @@ async def test_a_guest_gives_way_to_the_token_holder_of_its_name(server: Running
 NAME_TAKEN = "This name belongs to somebody with a token"
 
 
+@pytest.mark.hostile("F1", on="websocket, plain")
 @pytest.mark.asyncio
 async def test_direct_messages_reach_both_users_everywhere_and_nobody_else(server: RunningApp) -> None:
     anna, bob, carol = fresh("anna"), fresh("bob"), fresh("carol")
@@ -489,6 +493,7 @@ async def test_a_direct_message_to_a_bad_name_is_refused(server: RunningApp) -> 
         assert alice.all == []
 
 
+@pytest.mark.hostile("E4", on="websocket")
 @pytest.mark.asyncio
 async def test_a_token_that_ends_ends_the_connection(server: RunningApp) -> None:
     auth = {"token": token(fresh("alice"), expires_in=0.6)}

@@ -107,6 +107,7 @@ async def test_subscribing_twice_counts_once(server: RunningApp) -> None:
         assert (await post(server.url, topic))[1]["sent"] == 0
 
 
+@pytest.mark.hostile("C12", on="SSE")
 @pytest.mark.asyncio
 async def test_an_event_stream_keeps_its_form_whatever_is_said(server: RunningApp) -> None:
     topic = fresh("topic")
@@ -211,6 +212,7 @@ async def test_a_key_has_a_length(server: RunningApp, key: str) -> None:
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.hostile("C10", on="HTTP")
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "sent",
@@ -318,6 +320,7 @@ async def test_in_development_anybody_may_publish_over_http_but_with_no_bad_toke
         assert (status, answer["code"]) in ((401, "invalid_token"), (401, "expired_token"))
 
 
+@pytest.mark.hostile("F2", on="HTTP")
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("scopes", "status"),
@@ -357,6 +360,7 @@ async def test_in_production_nobody_publishes_without_a_token(production: Runnin
         await client.until("notification")
 
 
+@pytest.mark.hostile("F2", on="websocket")
 @pytest.mark.asyncio
 async def test_publishing_by_event_needs_the_scope_in_development_too(server: RunningApp) -> None:
     said = {"topic": fresh("topic"), **NOTICE}
@@ -387,6 +391,7 @@ async def test_a_bad_token_is_refused_where_none_was_needed(server: RunningApp, 
     assert (await refusal(server.url, "/notify", auth))["data"]["code"] == code
 
 
+@pytest.mark.hostile("E4", on="websocket")
 @pytest.mark.asyncio
 async def test_a_token_that_ends_ends_the_connection(server: RunningApp) -> None:
     async with socket_io(server.url, "/notify", auth={"token": token("pat", expires_in=0.5)}) as client:

@@ -155,6 +155,7 @@ def test_the_root_namespace_is_spelt_root(client: TestClient) -> None:
         assert hear_json(session)["code"] == "invalid_json"
 
 
+@pytest.mark.hostile("F3", on="plain")
 def test_the_authorise_step_of_each_namespace_is_asked(client: TestClient) -> None:
     good, bad = token("alice"), token("alice", expires_in=0.001, audience="others")
     for path in ("secure/x", "secure/x?username=alice", f"secure/x?token={bad}", "chat/x", f"chat/x?token={bad}"):
@@ -169,6 +170,7 @@ def test_the_authorise_step_of_each_namespace_is_asked(client: TestClient) -> No
         pass
 
 
+@pytest.mark.hostile("F1", "F3", on="plain")
 @pytest.mark.parametrize("namespace", ["chat", "notify", "secure", "broadcast", "echo", "root"])
 def test_the_join_rule_of_each_namespace_is_asked(client: TestClient, namespace: str) -> None:
     for room in SYSTEM_ROOMS.values():
@@ -176,6 +178,7 @@ def test_the_join_rule_of_each_namespace_is_asked(client: TestClient, namespace:
         assert refused(client, path).code == 1008, room
 
 
+@pytest.mark.hostile("F2", "F3", on="plain")
 def test_publishing_needs_its_scope_here_too(client: TestClient) -> None:
     said = {"topic": "orders", "title": "t", "message": "m"}
     with client.websocket_connect("/ws/rooms/notify/orders?username=alice") as session:

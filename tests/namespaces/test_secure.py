@@ -20,6 +20,7 @@ def secure(server: RunningApp, user: str, *scopes: str, expires_in: float | None
     return socket_io(server.url, "/secure", auth={"token": token(user, *scopes, expires_in=expires_in)})
 
 
+@pytest.mark.hostile("E3", on="websocket")
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("auth", "code"),
@@ -119,6 +120,7 @@ async def test_nothing_but_an_event_is_reached_by_name(server: RunningApp, event
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.hostile("E4", on="websocket")
 @pytest.mark.asyncio
 async def test_the_end_of_a_token_is_told_and_ends_the_connection(server: RunningApp) -> None:
     async with secure(server, "alice", expires_in=0.5) as client:

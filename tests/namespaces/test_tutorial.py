@@ -138,6 +138,7 @@ def test_a_notification_reaches_a_raw_client_and_counts_it(client: TestClient) -
         }
 
 
+@pytest.mark.hostile("E3", on="plain")
 @pytest.mark.parametrize(
     "shown",
     [
@@ -337,6 +338,7 @@ ROOM_DOORS = [
 ]
 
 
+@pytest.mark.hostile("F1", on="plain")
 @pytest.mark.parametrize("door", ROOM_DOORS)
 def test_rooms_of_the_system_are_nobodys_to_enter(client: TestClient, door: str) -> None:
     for room in SYSTEM_ROOMS.values():
@@ -439,6 +441,7 @@ def test_announcing_to_oneself_is_a_setting(tmp_path: Path) -> None:
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.hostile("E4", on="plain")
 @pytest.mark.parametrize("path", ["/ws/secure?", "/ws/chat/x?room=brief&", "/ws/notify/brief?", "/ws/rooms/notify/x?"])
 def test_a_token_that_ends_ends_the_connection(client: TestClient, path: str) -> None:
     with client.websocket_connect(f"{path}token={token(fresh('alice'), expires_in=0.4)}") as session:

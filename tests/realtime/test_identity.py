@@ -321,6 +321,7 @@ def disguises(keys: Keys) -> Iterator[str | bytes]:
     yield "".join(keys.public.splitlines(keepends=True)[1:-1])
 
 
+@pytest.mark.hostile("E1")
 def test_hs256_refuses_a_public_key_as_its_secret(rsa_keys: Keys, ec_keys: Keys) -> None:
     for secret in (*disguises(rsa_keys), *disguises(ec_keys), "[" * 50_000 + "]" * 50_000):
         with pytest.raises(UsageError, match="random secret") as caught:
@@ -385,6 +386,7 @@ ALICE = {"sub": "alice"}
 HEAD = base64url(b'{"alg":"HS256"}')
 
 
+@pytest.mark.hostile("E1", "E3")
 @pytest.mark.parametrize(
     "token",
     [
@@ -447,6 +449,7 @@ def test_the_longest_token_is_taken() -> None:
     assert tokens.verify(token, NOW).user_id == "alice"
 
 
+@pytest.mark.hostile("E1")
 def test_a_public_key_signs_no_hmac_token(rsa_keys: Keys) -> None:
     """Algorithm confusion: whoever knows the public key signs with it as if it were a shared secret."""
     by_key = Tokens(algorithm="RS256", public_key=rsa_keys.public)
@@ -455,6 +458,7 @@ def test_a_public_key_signs_no_hmac_token(rsa_keys: Keys) -> None:
             assert refused_token(disguised, by=by_key).code == "invalid_token"
 
 
+@pytest.mark.hostile("E1")
 def test_a_key_that_the_token_brings_along_is_not_looked_at(rsa_keys: Keys, ec_keys: Keys) -> None:
     stranger = pem_keys(rsa.generate_private_key(65537, 2048))
     by_key = Tokens(algorithm="RS256", public_key=rsa_keys.public)
@@ -470,6 +474,7 @@ def test_a_key_that_the_token_brings_along_is_not_looked_at(rsa_keys: Keys, ec_k
         assert tokens.verify(signed(ALICE, **{name: value}), NOW).user_id == "alice"
 
 
+@pytest.mark.hostile("E2")
 @pytest.mark.parametrize(
     "kid", ["../../../../dev/null", "/etc/passwd", "' OR 1=1 --", "http://127.0.0.1/", "\0", "k" * 500]
 )
@@ -485,6 +490,7 @@ def test_a_kid_that_is_no_text_finds_nothing_either(kid: object) -> None:
     refused_token(signed(ALICE, "\0", kid=kid))
 
 
+@pytest.mark.hostile("E2")
 def test_the_same_kid_at_two_issuers_is_two_keys() -> None:
     ours = Tokens(secret=SECRET, issuer="https://one.example")
     other_secret = "the secret of the other issuer, 39 bytes"
@@ -493,6 +499,7 @@ def test_the_same_kid_at_two_issuers_is_two_keys() -> None:
     refused_token(signed({**ALICE, "iss": "https://one.example"}, other_secret, kid="1"), by=ours)
 
 
+@pytest.mark.hostile("E3")
 @pytest.mark.parametrize(
     ("audience", "allowed"),
     [
@@ -529,6 +536,7 @@ def test_an_audience_is_missing_or_not_expected() -> None:
         assert tokens.verify(signed_text('{"sub":"alice","aud":' + text + "}"), NOW).user_id == "alice"
 
 
+@pytest.mark.hostile("E3")
 @pytest.mark.parametrize(
     "issuer", ["https://two.example", "https://one.example/", "", None, ["https://one.example"], 5]
 )
@@ -557,6 +565,7 @@ def test_the_time_is_the_callers_not_the_machines() -> None:
     assert tokens.verify(signed({**ALICE, "exp": far + 1, "nbf": far, "iat": far}), far).expires_at == far + 1
 
 
+@pytest.mark.hostile("E3")
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
 def test_a_token_from_the_future_is_refused(claim: str) -> None:
     token = signed({**ALICE, claim: NOW + 100})
@@ -564,6 +573,7 @@ def test_a_token_from_the_future_is_refused(claim: str) -> None:
     assert tokens.verify(token, NOW + 95).user_id == "alice"
 
 
+@pytest.mark.hostile("E3")
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
 @pytest.mark.parametrize(
     "value", ["1", str(int(NOW + 9)), "", None, True, [], {}, [NOW], 10**400, -(10**400), 2**54, "NaN"]

@@ -41,6 +41,7 @@ async def next_value(gauge: Watched) -> float:
     return gauge.value()
 
 
+@pytest.mark.hostile("H6")
 @pytest.mark.asyncio
 async def test_a_handler_that_blocks_is_a_number_and_a_log_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

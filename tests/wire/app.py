@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -236,6 +237,15 @@ def open_files() -> int:
         return 0
 
 
+def together(counted: Iterable[Mapping[tuple[str, ...], float]]) -> dict[str, float]:
+    """By reason, those of all servers added up."""
+    found: Counter[str] = Counter()
+    for values in counted:
+        for labels, value in values.items():
+            found[labels[0]] += int(value)
+    return dict(found)
+
+
 @api.get("/debug/state")
 async def state() -> dict[str, Any]:
     """What lives in this process; the request that asks is not counted."""
@@ -249,10 +259,8 @@ async def state() -> dict[str, Any]:
         "tasks": len(asyncio.all_tasks()) - sum(each.tasks for each in workers),
         "files": open_files(),
         "called": dict(called),
-        "violations": {
-            labels[0]: value for server in servers for labels, value in server.metrics.violations.values.items()
-        },
-        "drops": {labels[0]: value for server in servers for labels, value in server.metrics.drops.values.items()},
+        "violations": together(server.metrics.violations.values for server in servers),
+        "drops": together(server.metrics.drops.values for server in servers),
     }
 
 

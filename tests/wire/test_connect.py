@@ -40,12 +40,14 @@ async def test_two_namespaces_on_one_connection(server: ServerProcess, wire: Wir
         await still_there(client)
 
 
+@pytest.mark.hostile("A14")
 async def test_the_query_of_a_namespace_is_cut_off(server: ServerProcess, wire: Wire) -> None:
     async with wire.client(server) as client:
         await client.send("40/custom?a=b,")
         assert str(await client.receive()).startswith('40/custom,{"sid":')
 
 
+@pytest.mark.hostile("A14")
 @pytest.mark.parametrize("namespace", ["/random", "/custom2", "/__proto__", "/typed"])
 async def test_an_unknown_namespace(server: ServerProcess, wire: Wire, namespace: str) -> None:
     async with wire.client(server) as client:

@@ -45,6 +45,7 @@ async def test_a_polling_handshake_is_plain_text_that_nobody_stores(servers: Ser
         assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.hostile("A23", on="polling")
 @pytest.mark.parametrize(
     ("method", "query", "refusal"),
     [
@@ -140,6 +141,7 @@ async def test_every_answer_to_a_page_has_the_cors_header_once(servers: Servers)
             assert answer.headers["access-control-allow-origin"] in ("*", "https://page.example")
 
 
+@pytest.mark.hostile("C1", on="fast, websocket, wsproto, polling")
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
 async def test_a_foreign_origin_is_refused_on_every_wire(servers: Servers, origin: str) -> None:
     server = servers.get(WIRES[0])
@@ -162,6 +164,7 @@ async def test_the_own_origin_is_let_in(server: ServerProcess, wire: Wire) -> No
         assert str(first).startswith('0{"sid":')
 
 
+@pytest.mark.hostile("A18")
 @pytest.mark.parametrize("wire", WIRES, ids=str)
 async def test_without_a_connect_packet_the_session_ends(server: ServerProcess, wire: Wire) -> None:
     """The connect timeout of the application under test is 1 s."""

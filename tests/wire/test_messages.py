@@ -132,6 +132,7 @@ async def test_the_server_asks_and_the_answer_is_binary(server: ServerProcess, w
         assert [await client.receive(), await client.receive()] == ['461-9[{"_placeholder":true,"num":0}]', b"\7"]
 
 
+@pytest.mark.hostile("A6")
 async def test_a_few_answers_that_nobody_asked_for_are_ignored(server: ServerProcess, wire: Wire) -> None:
     async with connected(wire, server) as client:
         await client.send("430[]", "431[1]", "432147483648[]", '421["message-with-ack","after"]')
@@ -162,6 +163,7 @@ async def test_big_messages_both_ways_three_times(server: ServerProcess, wire: W
             assert await client.receive() == blob
 
 
+@pytest.mark.hostile("A28")
 async def test_to_everyone_and_to_nobody(server: ServerProcess, wire: Wire) -> None:
     async with connected(wire, server) as client, connected(wire, server) as other:
         await client.send('42["nobody"]')

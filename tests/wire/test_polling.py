@@ -74,6 +74,7 @@ async def test_what_waits_goes_in_one_answer(server: ServerProcess) -> None:
         assert split((await client.get()).text) == ["430[1]", "431[2]", "432[3]"]
 
 
+@pytest.mark.hostile("A20", on="polling")
 @pytest.mark.parametrize("count", [17, 40, 1000])
 async def test_all_packets_of_a_post_are_served(server: ServerProcess, count: int) -> None:
     async with polling(server.url) as client:
@@ -85,6 +86,7 @@ async def test_all_packets_of_a_post_are_served(server: ServerProcess, count: in
         assert (await posted).status == 200
 
 
+@pytest.mark.hostile("A21", on="polling")
 @pytest.mark.parametrize(
     "body", ["abc", "", SEPARATOR, f"40{SEPARATOR}", f"{SEPARATOR}40", "b", "b!!!!", "7", "0{}", "2", "5", "\x00"]
 )
@@ -126,6 +128,7 @@ async def test_a_body_that_is_not_utf8(server: ServerProcess) -> None:
         assert (await client.get()).status == 400
 
 
+@pytest.mark.hostile("A22", on="polling")
 async def test_two_polls_at_once_end_the_session(server: ServerProcess) -> None:
     async with polling(server.url) as client:
         first = await pending(client)
@@ -185,6 +188,7 @@ async def test_a_violation_ends_the_pending_poll_with_a_close_packet(server: Ser
         assert (await client.get()).status == 400
 
 
+@pytest.mark.hostile("A21", on="polling")
 @pytest.mark.parametrize("size", [1_000_001, 3_000_000])
 async def test_a_body_over_the_limit(server: ServerProcess, size: int) -> None:
     async with polling(server.url) as client:
@@ -203,6 +207,7 @@ async def test_a_body_of_exactly_the_limit(server: ServerProcess) -> None:
         assert await client.receive() == "430" + frame[len('420["message-with-ack",') - 1 :].replace(",", "[", 1)
 
 
+@pytest.mark.hostile("A22", on="polling")
 async def test_two_posts_at_once_end_the_session(server: ServerProcess) -> None:
     """Clients send one at a time; more would make the server hold the bodies of a full inbox."""
     async with polling(server.url) as client:

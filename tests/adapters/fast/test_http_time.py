@@ -44,11 +44,13 @@ def hasty(_hasty: Served) -> Iterator[Served]:
 # --- how slow
 
 
+@pytest.mark.hostile("C6", on="HTTP")
 def test_half_a_head_is_ended(hasty: Served) -> None:
     with ask(hasty, GET) as client:
         assert refusal(client) == (408, "request_timeout")
 
 
+@pytest.mark.hostile("C6", on="HTTP")
 def test_a_head_byte_by_byte_is_ended(hasty: Served) -> None:
     """Every byte is progress, and the time is for all of them."""
     with ask(hasty, GET + b"a: ") as client:
@@ -89,12 +91,14 @@ def test_a_refused_client_that_goes_on_is_ended(hasty: Served) -> None:
             client.flood(b"x" * 1000, SECONDS)
 
 
+@pytest.mark.hostile("C6", on="HTTP")
 def test_half_a_body_is_ended(hasty: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hasty, "BODY_SECONDS", 60.0)
     with ask(hasty, POST + b"content-length: 10\r\n\r\nabc") as client:
         assert client.rest() == b""
 
 
+@pytest.mark.hostile("C6", on="HTTP")
 def test_a_body_that_trickles_is_ended(hasty: Served) -> None:
     with ask(hasty, POST + b"content-length: 1000000\r\n\r\n") as client:
         assert drip(client, b"x") == b""

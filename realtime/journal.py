@@ -28,7 +28,8 @@ class Log:
     """Belongs to whoever made it: changes one at a time."""
 
     __slots__ = (
-        "_by_id", "_heads", "_kept", "_most", "_read", "_seconds", "_size_limit", "_watched", "epoch", "last", "size",
+        "_by_id", "_heads", "_kept", "_most", "_read", "_seconds", "_size_limit", "_sweep_at", "_watched", "epoch",
+        "last", "size",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Log:
         """What ``since`` answered last, until something is appended."""
         self._by_id: dict[DraftId, int] = {}
         self._heads: dict[Channel, int] = {}
+        self._sweep_at = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -149,7 +151,7 @@ class Log:
         for channel in oldest[6] or (None,):
             if heads.get(channel) == offset and not self._watched(channel):
                 del heads[channel]
-        if len(heads) > 2 * len(self._kept) + SWEEP:
+        if len(heads) > 2 * len(self._kept) + SWEEP and self.last >= self._sweep_at:
             self._sweep()
 
     def _sweep(self) -> None:
@@ -158,3 +160,5 @@ class Log:
         stale = [channel for channel, head in self._heads.items() if head <= oldest and not self._watched(channel)]
         for channel in stale:
             del self._heads[channel]
+        # What is watched stays, and with many rooms that is most: it is not looked at again for each entry.
+        self._sweep_at = self.last + len(self._heads)

@@ -85,8 +85,43 @@ async def test_what_the_server_believes_connected_is_taken_over() -> None:
     assert len(place.server.hub.namespaces["/chat"].everyone) == 1
     await place.chat.emit("note", 2, to="lobby")
     assert await alice.catch_up() == [1, 2]
+    assert len(place.server.returning.away) == 1, "what is taken over is not away"
     await beside.come()
     assert beside.data["recovered"] is True, "what else was on that connection may come back as well"
+
+
+async def test_who_is_cut_off_while_it_takes_over_may_come_back_once_more() -> None:
+    server = Server(settings=settings_for())
+    chat = server.include(Namespace("/chat", recovery=True))
+    gate = asyncio.Event()
+
+    @chat.hook("disconnected")
+    async def disconnected() -> None:
+        await asyncio.wait_for(gate.wait(), SECONDS)
+
+    alice = Guest(server)
+    await alice.come()
+    first = alice.sid
+    coming = asyncio.ensure_future(alice.come())  # the old connection is half open, and its hook takes a while
+    for _ in range(5):
+        await asyncio.wait({coming}, timeout=0)
+    alice.cut()
+    coming.cancel()
+    gate.set()
+    await server.application.rest(SECONDS)
+    assert (await alice.come())["recovered"] is True
+    assert alice.sid == first
+
+
+async def test_a_pid_of_another_namespace_is_unknown() -> None:
+    place = Place()
+    place.server.include(Namespace("/news", recovery=True))
+    alice = await place.guest(user="alice")
+    alice.cut()
+    reader = Guest(place.server, "/news")
+    reader.pid = alice.pid
+    assert (await reader.come())["reason"] == "unknown"
+    assert (await alice.come())["recovered"] is True
 
 
 async def test_of_two_that_show_one_pid_one_goes_on() -> None:

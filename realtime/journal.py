@@ -38,7 +38,7 @@ class Log:
         *,
         entries: int = 10_000,
         seconds: float = 3_600.0,
-        size_bytes: int = 1 << 25,
+        size_bytes: int = 1 << 24,
         watched: Callable[[Channel], bool] = lambda channel: False,
     ) -> None:
         """``watched``: is somebody in this channel? Then its newest offset is known even when that entry is gone."""

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     recovery_limit_clients: int = Field(100_000, ge=1)
     log_limit_entries: int = Field(10_000, ge=1)
     log_limit_seconds: float = Field(3_600, gt=0)
-    log_limit_bytes: int = Field(1 << 25, ge=100_000)
+    log_limit_bytes: int = Field(1 << 24, ge=100_000)
     handshakes_per_minute_per_address: int | None = Field(None, ge=1)
     connections_per_user: int | None = Field(None, ge=1)
 

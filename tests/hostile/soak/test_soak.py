@@ -48,8 +48,10 @@ SETTINGS = {
     "REALTIME_UPGRADE_TIMEOUT_SECONDS": "2",
     "REALTIME_HEARTBEAT_INTERVAL_SECONDS": "1",
     "REALTIME_HISTORY_ON_JOIN": "5",
+    "REALTIME_LOG_LIMIT_BYTES": "1000000",
+    "REALTIME_RECOVERY_WINDOW_SECONDS": "5",
 }
-"""Times are short, so that what ends by itself does so within a short run."""
+"""Times are short, and logs small, so that what ends or fills by itself does so within a short run."""
 
 EXPECTED = (Gone, WebSocketException, aiohttp.ClientError, OSError, EOFError, TimeoutError, asyncio.IncompleteReadError)
 """What an attacker meets when the server has had enough of it."""

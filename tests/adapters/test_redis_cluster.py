@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
 from adapters.redis import open_bus
+from adapters.redis.address import Address
+from adapters.redis.answers import RedisAnswers
 from adapters.redis.keys import Keys
 from adapters.redis.names import RedisNameHolders
+from adapters.redis.sessions import RedisSessions
 from realtime.metrics import Metrics
-from realtime.ports import Notice, NoticeKind
+from realtime.ports import Claimed, Notice, NoticeKind
 from realtime.positions import Entry, Position
+from realtime.testing.alone import hearing as told
 from realtime.testing.bus import hearing
-from tests.adapters.journals import Follower, draft, following, journal, keep, read_all, stubbornly
+from realtime.testing.sessions import record
+from tests.adapters.journals import SECRETS, Follower, draft, following, journal, keep, read_all, stubbornly
 from tests.redis_cluster import RedisCluster, redis_cluster
 from tests.redis_server import RedisServer, Sentinel
 
@@ -92,6 +98,33 @@ async def test_the_bus_and_the_names_in_a_cluster(redis_cluster: RedisCluster) -
             assert await stubbornly(partial(other.held, "alice"), LONG_SECONDS)
     finally:
         await asyncio.gather(bus.close(), names.close(), other.close())
+
+
+@pytest.mark.asyncio
+async def test_sessions_and_answers_in_a_cluster(redis_cluster: RedisCluster) -> None:
+    """Their keys are spread; a claim is told to the node that had the session, wherever both ask. A server may die."""
+    options: dict[str, Any] = {"prefix": "test", "signing": SECRETS}
+    address = Address.parse(redis_cluster.url)
+    here, there = (RedisSessions(address, node, Metrics(), **options) for node in ("a", "b"))
+    answers = RedisAnswers(address, Metrics(), **options)
+    records = [record(str(number), "lobby") for number in range(100)]
+    try:
+        async with told(here.notices()) as notices:
+            assert list(await stubbornly(partial(here.keep, records, 60.0))) == []
+            assert await stubbornly(partial(there.leave, record("0").namespace, None, "lobby", 9)) == 100
+            claimed = await stubbornly(partial(there.claim, "7", "b"))
+            assert claimed is not None
+            assert claimed.stays[0].until == 9
+            assert await notices.next() == Claimed("7")
+            assert await stubbornly(partial(answers.begin, "key", b"body")) is None
+            await stubbornly(partial(answers.finish, "key", b"answer"))
+            assert await stubbornly(partial(answers.begin, "key", b"body")) == b"answer"
+            redis_cluster.nodes[0].kill()
+            kept = await stubbornly(partial(here.keep, records, 60.0), LONG_SECONDS)
+            assert list(kept) == ["7"]
+            assert await stubbornly(partial(there.claim, "8", "b"), LONG_SECONDS) == records[8]
+    finally:
+        await asyncio.gather(here.close(), there.close(), answers.close())
 
 
 @pytest.mark.asyncio

@@ -29,6 +29,8 @@ from realtime.session import Core, Member, State
 logger = logging.getLogger("realtime")
 
 
+FAILURES = (Exception, asyncio.CancelledError)
+"""What comes out of a handler; see ``_ends_us``."""
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 
 
@@ -60,7 +62,8 @@ class Application:
         self.typed: dict[str, Namespace] = {}
         self.classic = Classic(host)
         self._quota = Quota(host.settings.connections_per_user)
-        self._counted: dict[str, str] = {}
+        self._counted: dict[Member, str] = {}
+        """Not by sid: who comes back has the sid of who is just leaving."""
         self._turned_away: set[str] = set()
         self._ending: dict[str, list[asyncio.Future[None]]] = {}
         returning: Returning = host.returning
@@ -119,7 +122,9 @@ class Application:
         except Refused as refused:
             self._turn_away(member, refused.data, early)
             return
-        except Exception as error:
+        except FAILURES as error:
+            if _ends_us(error):
+                raise
             answer = self._explain(error, member, "connect")
             self._turn_away(member, connect_refusal(answer), early)
             return
@@ -148,7 +153,7 @@ class Application:
             user = f"{'guest' if member.user.anonymous else 'user'}:{member.user.user_id}"
             if not self._quota.take(user):
                 raise LimitError("Too many connections of this user", code="too_many_connections")
-            self._counted[member.sid] = user
+            self._counted[member] = user
 
     async def _authorize(self, typed: Namespace | None, member: Member, auth: Any) -> None:
         if typed is not None:
@@ -164,7 +169,9 @@ class Application:
         for room in member.trail.rooms_asked_for() if typed is not None else ():
             try:
                 await typed.on_room("may_join", self._host.socket_of(member), room)  # type: ignore[union-attr]
-            except Exception as error:
+            except FAILURES as error:
+                if _ends_us(error):
+                    raise
                 self._explain(error, member, "may_join")
                 return "access"
         return self.returning.unfit(member)
@@ -193,7 +200,9 @@ class Application:
     async def _greet(self, typed: Namespace, member: Member) -> None:
         try:
             await typed.greet(self._host.socket_of(member))
-        except Exception as error:
+        except FAILURES as error:
+            if _ends_us(error):
+                raise
             member.session.fail(member.namespace, None, self._explain(error, member, "connected"))
 
     # --- events
@@ -219,7 +228,9 @@ class Application:
                 value = handler.finish(value)
             if ack is not None:
                 self._acknowledge(member, ack, (value,))
-        except Exception as error:
+        except FAILURES as error:
+            if _ends_us(error):
+                raise
             label = name if name in typed.events else "other"
             member.session.fail(member.namespace, ack, self._explain(error, member, label))
 
@@ -231,7 +242,9 @@ class Application:
             value = await self.classic.event(namespace, member.sid, data)
             if ack is not None and value is not self._host.not_handled:
                 self._acknowledge(member, ack, value if isinstance(value, tuple) else () if value is None else (value,))
-        except Exception as error:
+        except FAILURES as error:
+            if _ends_us(error):
+                raise
             member.session.fail(namespace, ack, self._explain(error, member, label))
 
     @staticmethod
@@ -247,7 +260,7 @@ class Application:
                 elif not way(encoded):  # ``offer`` without its two calls
                     outbox.way = None
 
-    def _explain(self, error: Exception, member: Member, what: str) -> dict[str, Any]:
+    def _explain(self, error: BaseException, member: Member, what: str) -> dict[str, Any]:
         """What the client is told; what is our own fault is logged, under the same incident id."""
         if isinstance(error, FOREIGN):
             error = translated(error)
@@ -273,7 +286,9 @@ class Application:
                 await self.classic.disconnect(member.namespace, member.sid, str(reason))
             else:
                 await typed.say_goodbye(self._host.socket_of(member), str(reason))
-        except Exception:
+        except FAILURES as error:
+            if _ends_us(error):
+                raise
             logger.exception("the disconnect handler of %s failed", member.namespace)
         finally:
             self._turned_away.discard(member.sid)
@@ -306,9 +321,17 @@ class Application:
         await self._host.core.workers(asyncio.get_running_loop()).settle(seconds)
 
     def _give_back(self, member: Member) -> None:
-        user = self._counted.pop(member.sid, None)
+        user = self._counted.pop(member, None)
         if user is not None:
             self._quota.give(user)
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Is it our own task that is cancelled, and not something that a handler waited for?"""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

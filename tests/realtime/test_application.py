@@ -252,3 +252,62 @@ async def test_a_client_that_leaves_during_a_call_is_no_fault_of_the_handler(cap
     other.wire.cut()
     assert await within(answer) == {"error": {"code": "client_gone", "message": "The client left before it answered"}}
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("style", ["typed", "classic"])
+async def test_a_handler_that_waited_for_something_cancelled_has_failed_and_no_more(style: str) -> None:
+    server = Server(settings=settings_for(), async_handlers=False)
+    waited: list[asyncio.Future[None]] = []
+    seen: list[Any] = []
+
+    async def wait() -> None:
+        waited.append(asyncio.get_running_loop().create_future())
+        await waited[-1]
+
+    if style == "typed":
+        namespace = server.include(Namespace("/x"))
+        namespace.event("wait")(wait)
+        namespace.event("note")(lambda number: seen.append(number))
+        namespace.hook("disconnected")(lambda: seen.append("gone"))
+    else:
+        server.on("wait", lambda sid: wait(), "/x")
+        server.on("note", lambda sid, number: seen.append(number), "/x")
+        server.on("disconnect", lambda sid: seen.append("gone"), "/x")
+    client = MemoryClient(server)
+    await client.connect("/x")
+    first = asyncio.ensure_future(client.call("/x", "wait"))
+    second = asyncio.ensure_future(client.call("/x", "note", 1))
+    while not waited:
+        await asyncio.wait({first}, timeout=0)
+    waited[0].cancel()
+    assert (await within(first))["error"]["code"] == "internal"
+    await within(second)
+    assert seen == [1]
+    client.send("2", "/x", None, '["wait"]')
+    while len(waited) < 2:
+        await asyncio.wait({first}, timeout=0)
+    client.wire.cut()
+    waited[1].cancel()
+    await within(server.application.rest(SECONDS))
+    assert seen == [1, "gone"]
+    assert not server.hub._leaving
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_cancels_its_own_task_is_cancelled() -> None:
+    server = Server(settings=settings_for())
+    namespace = server.include(Namespace("/x"))
+
+    @namespace.event
+    async def cancel() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    client = MemoryClient(server)
+    await client.connect("/x")
+    client.send("2", "/x", 1, '["cancel"]')
+    await within(server.application.rest(SECONDS))
+    assert str(client.wire.frames[-1]).startswith("40/x")

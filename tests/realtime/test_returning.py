@@ -143,6 +143,30 @@ async def test_of_two_that_show_one_pid_one_goes_on() -> None:
     assert {data.get("reason") for data in outcomes} == {None, "unknown"}
 
 
+async def test_the_quota_of_a_user_is_given_back_by_whom_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disconnect hook of the connection before takes longer than its client is kept waiting."""
+    monkeypatch.setattr("realtime.returning.SETTLE_SECONDS", 0)
+    server = Server(settings=settings_for(connections_per_user=2))
+    chat, gate = server.include(Namespace("/chat", recovery=True)), asyncio.Event()
+
+    @chat.hook("authorize")
+    async def authorize() -> Identity:
+        return Identity("alice")
+
+    @chat.hook("disconnected")
+    async def disconnected() -> None:
+        await asyncio.wait_for(gate.wait(), SECONDS)
+
+    alice = Guest(server)
+    await alice.come()
+    alice.cut()
+    assert (await alice.come())["recovered"] is True
+    gate.set()
+    alice.cut()
+    await asyncio.wait_for(server.application.rest(SECONDS), SECONDS)
+    assert len(server.application._quota) == 0
+
+
 async def test_who_comes_right_behind_takes_over() -> None:
     place = Place()
     alice = await place.guest(user="alice")

@@ -246,7 +246,9 @@ class Returning:
             trail.start(new_pid(), keeper.log.newest)
         trail.reason = reason
         member.data = {}
-        member.user = member.expires_at = None
+        member.user = member.expires_at = member.held = None  # what was held back was for who it is not
+        if member.asked is not None:
+            member.asked.abandon()
         if member.socket is not None:
             member.socket.cache.clear()
         if absent is not None and reason == "user":
@@ -330,6 +332,10 @@ class Returning:
             pid = self.away.pid_of(namespace, sid)
             absent = self.away.claim(pid) if pid is not None else None
             if absent is not None:
+                self.on_expired(absent)
+        for member in self._hub.select(namespace, target):  # and who is just being let in again
+            if member.trail is not None and member.trail.absent is not None and member.state is State.PENDING:
+                absent, member.trail.absent = member.trail.absent, None
                 self.on_expired(absent)
 
     # --- time

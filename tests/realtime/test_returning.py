@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from realtime import Metrics, Namespace, Reason, Server, Socket
+from realtime.calls import ClientGone
 from realtime.identity import Identity
 from realtime.returning import takes_offsets, user_key
 from realtime.roster import BusManager
@@ -165,6 +166,44 @@ async def test_the_quota_of_a_user_is_given_back_by_whom_it_was_taken(monkeypatc
     alice.cut()
     await asyncio.wait_for(server.application.rest(SECONDS), SECONDS)
     assert len(server.application._quota) == 0
+
+
+async def test_what_was_held_back_for_one_is_not_told_to_another() -> None:
+    place = Place()
+    alice = await place.guest(user="alice")
+    await alice.say("join", "lobby")
+    alice.cut()
+    bob = Guest(place.server, user="bob")
+    bob.pid = alice.pid
+    place.gate.clear()
+    coming = asyncio.ensure_future(bob.come())
+    while len(place.hooks("authorize")) < 2:
+        await asyncio.wait({coming}, timeout=0)
+    asking = asyncio.ensure_future(place.server.call("secret", sid=alice.sid, namespace="/chat"))
+    await place.server.emit("secret", room="lobby", namespace="/chat", callback=lambda *answer: None)
+    await asyncio.wait({asking}, timeout=0)
+    place.gate.set()
+    assert (await coming)["reason"] == "user"
+    with pytest.raises(ClientGone):
+        await asyncio.wait_for(asking, SECONDS)
+    await bob.say("remember", "here", True)
+    assert not any("secret" in frame for frame in bob.client.wire.frames)
+    assert (await alice.come())["recovered"] is True
+
+
+async def test_who_is_sent_away_while_it_is_let_in_again_has_left() -> None:
+    place = Place()
+    alice = await place.guest(user="alice")
+    alice.cut()
+    place.gate.clear()
+    coming = asyncio.ensure_future(alice.come())
+    while len(place.hooks("authorize")) < 2:
+        await asyncio.wait({coming}, timeout=0)
+    await place.server.disconnect(alice.sid, "/chat")
+    place.gate.set()
+    assert (await coming)["data"]["code"] == "refused"
+    assert place.hooks("expired") == [("alice", {})]
+    assert (await alice.come())["recovered"] is False
 
 
 async def test_who_comes_right_behind_takes_over() -> None:

@@ -36,14 +36,14 @@ class Keeper:
     def keep(self, event: str, args: Sequence[Any], target: Target, skip: Collection[str]) -> tuple[Said, str]:
         """Encode it once and give it a place in the log; answers that as clients are given it. Raises UsageError."""
         body, attachments = array(args, self._dumps)
-        count = len(args)
+        inner, count = body[1:-1], len(args)
         if type(target) is str:
             rooms: tuple[Any, ...] | None = (target,)
         else:
             rooms = rooms_of(target)
-        offset = self.log.add(None, self.namespace, rooms, tuple(skip), event, body, count, attachments, self._clock())
+        offset = self.log.add(None, self.namespace, rooms, tuple(skip), event, inner, count, attachments, self._clock())
         self.mark = mark = self._prefix + str(offset)
-        return Said(event, body, count, attachments, args), mark
+        return Said(event, inner, count, attachments, args), mark
 
     def again(self, dialect: Dialect, entries: Iterable[Entry], mark: str | None = None) -> Iterator[Encoded]:
         """Entries in a client's dialect, each made when it is asked for. ``mark``: an offset for all, not their own."""

@@ -21,13 +21,19 @@ NAMES_LIMIT: Final = 1_000
 class Said:
     """An event's name and its arguments, as they are and in JSON. Either is made from the other when asked for."""
 
-    __slots__ = ("_args", "attachments", "body", "count", "name")
+    __slots__ = ("_args", "attachments", "count", "inner", "name")
 
     def __init__(
-        self, name: str, body: bytes, count: int, attachments: tuple[bytes, ...] = (), args: Sequence[Any] | None = None
+        self,
+        name: str,
+        inner: bytes,
+        count: int,
+        attachments: tuple[bytes, ...] = (),
+        args: Sequence[Any] | None = None,
     ) -> None:
+        """``inner``: the JSON array of the arguments without its brackets."""
         self.name = name
-        self.body = body
+        self.inner = inner
         self.count = count
         self.attachments = attachments
         self._args = args
@@ -35,12 +41,14 @@ class Said:
     @classmethod
     def again(cls, draft: Draft) -> Said:
         """What was kept."""
-        return cls(draft.event, draft.body, draft.arguments, draft.attachments)
+        return cls(draft.event, draft.body[1:-1], draft.arguments, draft.attachments)
 
     @property
     def args(self) -> Sequence[Any]:
         if self._args is None:
-            self._args = args = json.loads(self.body)  # not orjson: what we wrote ourselves may hold long integers
+            self._args = args = json.loads(
+                b"[%b]" % self.inner
+            )  # not orjson: what we wrote ourselves may hold long integers
             if self.attachments:
                 places = find_places(args, len(self.attachments))
                 for (container, key), attachment in zip(places, self.attachments, strict=True):
@@ -61,7 +69,7 @@ class SplicedText(SocketIOText):
 
     def _splice(self, namespace: str, said: Said, end: bytes) -> Encoded:
         head = self._heads.get((namespace, said.name)) or self._head(namespace, said.name)
-        body = said.body[1:-1]
+        body = said.inner
         if not said.attachments:
             return ready(b"".join((b"42", head, body, end) if body else (b"42", head[:-1], end)))
         head = head if body else head[:-1]
@@ -109,7 +117,7 @@ class OffsetRaw(RawJson):
         if said.attachments:
             data = json_bytes(said.args[0] if said.count == 1 else list(said.args))
         else:
-            data = said.body if said.count > 1 else said.body[1:-1] or b"null"
+            data = b"[%b]" % said.inner if said.count > 1 else said.inner or b"null"
         return ready(b'{"event":%b,"data":%b,"offset":"%b"}' % (json_bytes(said.name), data, offset.encode()))
 
     def noted(self, namespace: str, name: str, args: Sequence[Any], offset: str) -> Encoded:

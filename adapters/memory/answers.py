@@ -41,7 +41,7 @@ class MemoryAnswers:
     async def finish(self, key: str, answer: bytes) -> None:
         found = self._answers.get(key, monotonic())
         if found is not None and not found[1].done():
-            found[1].set_result(answer)
+            found[1].set_result(bytes(memoryview(answer)))  # a copy: what orjson makes holds on to 4 KiB
 
     async def abandon(self, key: str) -> None:
         with self._lock:

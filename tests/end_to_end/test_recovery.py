@@ -14,7 +14,7 @@ import socketio
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.end_to_end.clients import SECONDS, within
+from tests.end_to_end.clients import SECONDS, PollingClient, within
 from tests.javascript import Node
 from tests.serving import ROOT, ServerProcess
 
@@ -195,6 +195,26 @@ async def test_a_connection_that_is_half_open_is_closed_with_4504(server: Server
         assert first.close_code == 4504
         assert await tell(server, "half-open", "again") == 1
         assert (await new.until("42/board,"))[:2] == ["note", "again"]
+
+
+@pytest.mark.asyncio
+async def test_a_polling_client_that_fell_silent_goes_on_over_a_websocket(server: ServerProcess) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS)) as http:
+        first = PollingClient(http, server.url)
+        await first.open()
+        await first.post("40/board,")
+        before = json.loads((await first.get_until("40/board,")).removeprefix("40/board,"))
+        await first.post('42/board,1["join","silent"]')
+        await first.get_until("43/board,1")
+        await tell(server, "silent", "waits for a poll that does not come")
+        async with connect(f"{server.ws_url}/socket.io/?EIO=4&transport=websocket") as websocket:
+            second = Hand(websocket)
+            await within(websocket.recv())
+            await websocket.send("40/board," + json.dumps({"pid": before["pid"]}))
+            missed = await second.until("42/board,")
+            assert missed[:2] == ["note", "waits for a poll that does not come"]
+            after = await second.until("40/board,")
+            assert (after["sid"], after["recovered"]) == (before["sid"], True)
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])

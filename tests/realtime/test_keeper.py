@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from realtime.codecs import SocketIOText
@@ -52,7 +55,7 @@ def test_what_is_kept_ready_is_bounded() -> None:
 
 def test_a_dialect_without_offsets_is_given_the_arguments() -> None:
     plain = SocketIOText()
-    said = Said("note", b'["a"]', 1)
+    said = Said("note", b'"a"', 1)
     for encoded in (spoken(plain, "/", said, "e-1"), noted(plain, "/", "note", ["a"], "e-1")):
         assert encoded is not None
         assert encoded.frames == ((True, b'42["note","a"]'),)
@@ -64,3 +67,17 @@ def test_targets() -> None:
     assert rooms_of(5) == (5,)
     assert rooms_of(["a", "b", "a"]) == ("a", "b")
     assert [is_nobody(target) for target in (None, "", [], "a", ["a"], 0)] == [False, True, True, False, False, False]
+
+
+def test_an_entry_takes_no_more_memory_than_is_counted() -> None:
+    mine, entries = keeper(), 2_000
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(entries):
+            mine.keep("note", [{"text": "x" * 50, "number": number}], f"room-{number % 10}", ())
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken <= mine.log.size

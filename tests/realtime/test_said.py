@@ -21,7 +21,7 @@ VALUES = st.recursive(
 
 def say(name: str, *args: Any) -> Said:
     body, attachments = array(args)
-    return Said(name, body, len(args), attachments, args)
+    return Said(name, body[1:-1], len(args), attachments, args)
 
 
 def read(encoded: Encoded) -> tuple[str, Any, tuple[Any, ...]]:
@@ -94,4 +94,6 @@ def test_a_servers_own_json() -> None:
         return json.dumps(value).replace("1", "one")
 
     body, attachments = array([1], dumps)
-    assert OffsetText(dumps).kept("/", Said("e", body, 1, attachments), "e-9").frames == ((True, b'42["e",one,"e-9"]'),)
+    assert OffsetText(dumps).kept("/", Said("e", body[1:-1], 1, attachments), "e-9").frames == (
+        (True, b'42["e",one,"e-9"]'),
+    )

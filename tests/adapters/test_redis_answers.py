@@ -126,7 +126,11 @@ async def test_a_node_that_was_killed_holds_a_key_for_a_while(
         with pytest.raises(OutsideError, match="failed"):
             await living.begin("key", b"body")
         assert await living.begin("key", b"body") is None  # after that while
-        await dead.finish("key", b"too late")  # it is not the dead one's any more
+        with redis_server.admin() as admin:
+            [key] = admin.keys("*")
+            before = admin.get(key)
+            await dead.finish("key", b"too late")  # it is not the dead one's any more
+            assert admin.get(key) == before
         await living.finish("key", b"answer")
         assert await dead.begin("key", b"body") == b"answer"
     finally:

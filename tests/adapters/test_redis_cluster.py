@@ -79,6 +79,9 @@ async def test_namespaces_on_all_shards(redis_cluster: RedisCluster) -> None:
             assert await read_all(there.journal, starts[space], space) == kept[space]
             assert await there.journal.heads(space, ["lobby", "none"]) == {"lobby": 10, "none": 0}
         assert metrics.bus_up.value() == 1
+        key = Keys("test", SPACES[1]).log
+        await asyncio.to_thread(redis_cluster.move, key, (redis_cluster.owner(key) + 1) % 3)
+        assert (await here.journal.newest(SPACES[1])).offset == 10  # told where it is now, it asks there
         await here.journal.ping()
 
 

@@ -10,6 +10,8 @@ from functools import partial
 import pytest
 import redis as redis_py
 
+from adapters.redis.address import Address
+from adapters.redis.connection import Connections
 from adapters.redis.journal import RedisJournal
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
@@ -254,3 +256,16 @@ async def test_closing_while_redis_is_frozen_leaves_nothing_open(redis_server: R
             assert [type(answer) for answer in answers] == [OutsideError] * 2
         finally:
             redis_server.thaw()
+
+
+@pytest.mark.asyncio
+async def test_a_link_that_was_cut_is_not_opened_again_by_a_write(redis_server: RedisServer) -> None:
+    """Nobody would know of that connection, and so nobody would close it."""
+    connections = Connections(Address.parse(redis_server.url), "cut", size=1, retries=0)
+    try:
+        link = await connections.lend()
+        await connections.cut(link)
+        with pytest.raises(redis_py.ConnectionError, match="closed"):
+            await link.write((b"PING",))
+    finally:
+        await connections.close()

@@ -109,6 +109,9 @@ class MemoryClient:
         self.wire.link = self.link = server.eio.open(scope, self.wire)
         self.events: list[tuple[str, list[Any]]] = []
         """(namespace, [name, *arguments]) of every event that ``frame`` came across."""
+        self.pids: dict[str, str] = {}
+        """By namespace, where it may come back: show it as ``pid`` in ``auth``, and the last offset as ``offset``."""
+        self.offsets: dict[str, str] = {}
         self._ids = 0
 
     async def connect(self, namespace: str = "/", auth: Any = None) -> str:
@@ -117,6 +120,8 @@ class MemoryClient:
         kind, data = await self._until(namespace, "0", "4")
         if kind == "4":
             raise Refused(data)
+        if "pid" in data:
+            self.pids[namespace] = data["pid"]
         sid: str = data["sid"]
         return sid
 
@@ -132,11 +137,14 @@ class MemoryClient:
         return data[0] if len(data) == 1 else data or None
 
     async def event(self, namespace: str, name: str) -> Any:
-        """The argument of the next event of this name (None, or a list, where there is not one)."""
+        """The argument of the next event of this name (None, or a list, where there is not one), without its offset."""
         while True:
             _, data = await self._until(namespace, "2")
+            args = data[1:]
+            if namespace in self.pids:
+                self.offsets[namespace] = args.pop()
             if data[0] == name:
-                return data[1] if len(data) == 2 else data[1:] or None
+                return args[0] if len(args) == 1 else args or None
 
     def disconnect(self, namespace: str = "/") -> None:
         """Leave this namespace; the connection stays."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import realtime.testing.wire
-from realtime import Server
+from realtime import Namespace, Server
 from realtime.codecs import Encoded, text
 from realtime.outbox import Bounds, Outbox
 from realtime.ports import Wire
@@ -194,3 +194,20 @@ async def test_a_client_may_be_one_that_polls_and_tell_of_itself() -> None:
     sid = await client.connect()
     assert server.transport(sid) == "polling"
     assert told == [("EIO=4&transport=polling&room=a", "b")]
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_may_come_back_is_given_arguments_without_their_offset() -> None:
+    server = Server()
+    board = server.include(Namespace("/board", recovery=True))
+    client = MemoryClient(server)
+    sid = await client.connect("/board")
+    await board.emit("note", {"text": "one"})
+    await board.emit("nothing")
+    assert await client.event("/board", "note") == {"text": "one"}
+    assert await client.event("/board", "nothing") is None
+    client.wire.cut()
+    await board.emit("note", "missed")
+    again = MemoryClient(server)
+    assert await again.connect("/board", {"pid": client.pids["/board"], "offset": client.offsets["/board"]}) == sid
+    assert [data[1] for _, data in again.events] == ["missed"]

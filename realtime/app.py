@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from realtime.docs import add_docs
 from realtime.drops import Dropped
 from realtime.errors import AccessError, CloseCode, OutsideError, UsageError
+from realtime.guests import TooManyHandshakes, deny
 from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
@@ -89,6 +90,7 @@ class Realtime:
         if bus is not None:
             self.check("redis", bus.ping)
         app.router.routes.insert(0, SocketIORoute(path, self.server))
+        app.add_exception_handler(TooManyHandshakes, deny)  # type: ignore[arg-type]
         self._wrap_lifespan(app)
         if metrics:
             self._add_metrics(app)

@@ -18,7 +18,7 @@ from realtime.codecs import NOOP_FRAME, PONG_PROBE, Encoded
 from realtime.connection import Connection
 from realtime.deadlines import Alarm
 from realtime.environ import header_of, make_environ, query_of, what_lasts
-from realtime.errors import CloseCode, HandshakeError, UsageError
+from realtime.errors import CloseCode, HandshakeError, LimitError, UsageError
 from realtime.limits import SlidingWindow
 from realtime.names import NAME_LIMIT, Reason
 from realtime.origins import OriginPolicy
@@ -136,11 +136,23 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def _admit_newcomer(self, scope: Mapping[str, Any]) -> None:
         if self.draining:
             raise HandshakeError(503, BAD_REQUEST, "Shutting down, connect again", reason="draining", retry_after=1)
-        if self._handshakes is not None:
-            address = self.origins.client_address(scope)
-            wait = None if self.origins.is_exempt(address) else self._handshakes.hit(address, monotonic())
-            if wait is not None:
-                raise HandshakeError(429, FORBIDDEN, "Too many handshakes", reason="address_limit", retry_after=wait)
+        wait = self._count_handshake(scope)
+        if wait is not None:
+            raise HandshakeError(429, FORBIDDEN, "Too many handshakes", reason="address_limit", retry_after=wait)
+
+    def admit_guest(self, scope: Mapping[str, Any]) -> None:
+        """Who speaks no Engine.IO counts as well. Raises LimitError (``address_limit``)."""
+        wait = self._count_handshake(scope)
+        if wait is not None:
+            self.note_refusal("address_limit", scope)
+            raise LimitError("Too many handshakes", code="address_limit", retry_after=wait)
+
+    def _count_handshake(self, scope: Mapping[str, Any]) -> float | None:
+        """The seconds to wait when this address has had as many as it may in a minute, on all wires together."""
+        if self._handshakes is None:
+            return None
+        address = self.origins.client_address(scope)
+        return None if self.origins.is_exempt(address) else self._handshakes.hit(address, monotonic())
 
     def allows_origin(self, scope: Mapping[str, Any]) -> bool:
         """One policy for polling, Socket.IO WebSocket and raw routes."""

@@ -5,18 +5,19 @@ Origin, authorise step and join rule run before anything is accepted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from realtime.codecs import Dialect, json_text
 from realtime.context import Socket
-from realtime.errors import AccessError, CloseCode, OutsideError, RealtimeError
+from realtime.errors import AccessError, CloseCode, LimitError, OutsideError, RealtimeError
 from realtime.hub import Hub
 from realtime.identity import SUBPROTOCOL
 from realtime.metrics import Metrics
@@ -28,9 +29,17 @@ from realtime.session import Core, Member
 from realtime.since import replay_since
 
 
+class Door(Protocol):
+    """Where handshakes of all wires are counted."""
+
+    def admit_guest(self, scope: Mapping[str, Any]) -> None:
+        """Raises LimitError when its address has had too many."""
+
+
 class House(Protocol):
     """What is asked of the server."""
 
+    eio: Door
     core: Core
     raw_dialect: Dialect
     hub: Hub
@@ -46,6 +55,28 @@ class House(Protocol):
     def check_origin(self, scope: Mapping[str, Any]) -> None: ...
 
     def socket_of(self, member: Member) -> Socket: ...
+
+
+class TooManyHandshakes(WebSocketException):
+    """Of one address, on plain routes. ``Realtime(app)`` answers it with 429 (``deny``); without it it is refused as
+    others are."""
+
+    def __init__(self, error: RealtimeError, reason: str) -> None:
+        super().__init__(CloseCode.POLICY, reason)
+        self.error = error
+
+
+async def deny(websocket: WebSocket, refused: TooManyHandshakes) -> None:
+    """In HTTP where the server can do that before a WebSocket is one; else by closing it."""
+    asked = websocket.application_state is WebSocketState.CONNECTING
+    if asked and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(_too_many(refused.error))
+    else:
+        await websocket.close(refused.code, refused.reason)
+
+
+def _too_many(error: RealtimeError) -> Response:
+    return JSONResponse(error.as_dict(), 429, {"retry-after": str(math.ceil(error.retry_after or 0))})
 
 
 @asynccontextmanager
@@ -70,6 +101,8 @@ async def raw(
     try:
         session, member = await _knock(house, namespace, scope, auth, dialect, enter, since)
     except RealtimeError as error:
+        if _is_too_many(error):
+            raise TooManyHandshakes(error, refusal or error.message) from None
         code = CloseCode.DRAINING if house.draining else CloseCode.POLICY
         raise WebSocketException(code, refusal or error.message) from None
     try:
@@ -102,9 +135,19 @@ async def stream(
     since: str | None = None,
 ) -> Response:
     """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-    session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter, since)
+    try:
+        session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter, since)
+    except LimitError as error:
+        if _is_too_many(error):
+            return _too_many(error)
+        raise
     response: Response = find("sse")(session)
     return response
+
+
+def _is_too_many(error: RealtimeError) -> bool:
+    """An author's own LimitError is the author's to answer."""
+    return isinstance(error, LimitError) and error.code == "address_limit"
 
 
 def _as_stream(name: str, data: Any) -> str:
@@ -128,6 +171,7 @@ async def _knock(
     house.check_origin(scope)
     if house.draining:
         raise OutsideError("Shutting down, connect again", code="draining", retry_after=1)
+    house.eio.admit_guest(scope)
     if not house.knows(namespace):
         raise AccessError("Invalid namespace", code="unknown_namespace")
     session = RawSession(house.core, house.new_session_id(), dialect or house.raw_dialect, scope)

@@ -143,8 +143,7 @@ ROWS: Final[dict[str, Row]] = {
     "C7": Row(
         "a thousand handshakes at once from one address, where that is limited",
         "429; other addresses and this machine come in",
-        SERVED,
-        "plain routes and event streams are not counted yet",
+        SERVED | {"plain", "SSE"},
     ),
     "C8": Row("other methods, odd queries", "400, 405", frozenset({"HTTP"})),
     "C9": Row("paths that climb", "404, and nothing of the machine", frozenset({"HTTP"})),

@@ -65,6 +65,49 @@ async def test_a_thousand_handshakes_from_one_address(houses: Houses, wire: Wire
         assert await knock(server, wire, None) in (101, 200)
 
 
+PLAIN = ["/ws/notify/orders", "/ws/rooms/notify/orders", "/ws/chat/ann"]
+STREAM = "/notify/orders/events"
+
+
+async def knock_plainly(server: ServerProcess, path: str, address_of: str | None) -> tuple[int, str]:
+    """The status of a plain WebSocket or an event stream, and what ``retry-after`` says."""
+    headers = {"X-Forwarded-For": address_of} if address_of else {}
+    if path == STREAM:
+        async with http_session() as http, http.get(server.url + path, headers=headers) as answer:
+            return answer.status, answer.headers.get("retry-after", "")
+    try:
+        async with bare_websocket(server.ws_url + path, headers):
+            return 101, ""
+    except InvalidStatus as error:
+        return error.response.status_code, error.response.headers.get("retry-after", "")
+
+
+@pytest.mark.hostile("C7", on="plain, SSE")
+@pytest.mark.parametrize("wire", PORTS, ids=str)
+async def test_plain_routes_and_event_streams_count_with_all_others(houses: Houses, wire: Wire) -> None:
+    """One count for an address, whatever it knocks with; a client of Socket.IO spends it as well."""
+    server = houses.get(wire, **LIMITED)
+    one, other = {"fast": ("192.0.2.7", "192.0.2.8")}.get(wire.name, ("192.0.2.9", "192.0.2.10"))
+    paths = [*PLAIN, STREAM]
+    async with ground(server) as field:
+        assert await knock(server, wire, one) == 101
+        found = [await knock_plainly(server, paths[number % 4], one) for number in range(PER_MINUTE - 1)]
+        assert {status for status, _ in found} == {101, 200}
+        for path in paths * 5:
+            refused, wait = await knock_plainly(server, path, one)
+            assert (refused, 0 < int(wait) <= 60) == (429, True)
+        assert await knock(server, wire, one) == 429
+        await field.bystander_is_served()
+        for path in paths:
+            assert (await knock_plainly(server, path, other))[0] in (101, 200)
+            for _ in range(PER_MINUTE + 1):
+                assert (await knock_plainly(server, path, None))[0] in (101, 200)
+        metrics = (await asyncio.to_thread(fetch, server.url + "/metrics"))[1].decode()
+        assert 'realtime_handshakes_refused_total{reason="address_limit"}' in metrics
+    assert "Traceback" not in server.output()
+    assert 0 < server.output().count("refused, address_limit: ") <= 4, "a line a minute at most"
+
+
 @pytest.mark.hostile("H6")
 async def test_a_handler_that_holds_the_loop_is_measured_and_told(house: ServerProcess, wire: Wire) -> None:
     async with ground(house, "block", "message", "/echo echo") as field, wire.client(house) as client:

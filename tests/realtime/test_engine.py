@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from realtime import Server, UsageError
 from realtime.engine import Engine
-from realtime.errors import AccessError, CloseCode, HandshakeError
+from realtime.errors import AccessError, CloseCode, HandshakeError, LimitError
 from realtime.testing import MemoryClient, MemoryWire
 from tests.realtime.living import settings_for
 
@@ -146,6 +146,20 @@ async def test_handshakes_of_one_address_are_limited_where_that_is_set() -> None
     for _ in range(5):
         assert server.eio.admit(scope(client="127.0.0.1")) is None
         assert server.eio.admit(scope(client="198.51.100.7")) is None
+
+
+async def test_who_speaks_no_engine_io_counts_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    server = make_server(settings={"handshakes_per_minute_per_address": 2})
+    server.eio.admit(scope())
+    server.eio.admit_guest(scope())
+    with pytest.raises(LimitError) as caught:
+        server.eio.admit_guest(scope())
+    assert (caught.value.code, 0 < (caught.value.retry_after or 0) <= 60) == ("address_limit", True)
+    assert refusal(server, scope())[2] == "address_limit"
+    for _ in range(5):
+        server.eio.admit_guest(scope(client="127.0.0.1"))
+    assert server.metrics.handshakes_refused.value("address_limit") == 2
+    assert caplog.messages == ["refused, address_limit: 192.0.2.1 (and 0 more since the last such line)"]
 
 
 async def test_an_existing_session_is_no_handshake() -> None:

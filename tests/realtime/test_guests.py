@@ -27,9 +27,9 @@ from tests.realtime.living import SECONDS, living, settings_for, within
 class Author:
     """An author's application with one plain route, one stream, and a log of who came and went."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.app = FastAPI()
-        self.realtime = Realtime(self.app, settings=settings_for())
+        self.realtime = Realtime(self.app, settings=settings_for(**settings))
         self.work = self.realtime.namespace("/work")
         self.log: list[Any] = []
         self.left = asyncio.Event()
@@ -190,6 +190,56 @@ async def test_nobody_new_comes_in_while_draining() -> None:
         ):
             assert response.status == 500, "the author has no handler for our errors"
         assert author.is_empty()
+
+
+LIMITED: Any = {"handshakes_per_minute_per_address": 1, "trusted_proxies": ["127.0.0.1"]}
+
+
+@pytest.mark.parametrize("ws", ["websockets-sansio", "adapters.fast:FastProtocol"])
+@pytest.mark.asyncio
+async def test_too_many_handshakes_are_answered_in_http(ws: str, caplog: pytest.LogCaptureFixture) -> None:
+    author = Author(**LIMITED)
+    headers = {"X-Forwarded-For": "192.0.2.1"}
+    async with serving(author, ws=ws, proxy_headers=False) as url, aiohttp.ClientSession() as http:
+        async with plain(f"{url}/ws/lobby", additional_headers=headers) as websocket:
+            with pytest.raises(InvalidStatus) as caught:
+                async with plain(f"{url}/ws/lobby", additional_headers=headers):
+                    pass
+            answer = caught.value.response
+            assert (answer.status_code, 0 < int(answer.headers["retry-after"]) <= 60) == (429, True)
+            async with http.get(url.replace("ws", "http", 1) + "/events/lobby", headers=headers) as response:
+                assert (response.status, 0 < int(response.headers["retry-after"]) <= 60) == (429, True)
+                assert (await response.json())["code"] == "address_limit"
+            await websocket.send("leave")
+            await closed(websocket)
+        await within(author.realtime.server.application.rest(SECONDS))
+        assert author.is_empty()
+    assert author.realtime.metrics.handshakes_refused.value("address_limit") == 2
+    assert "Traceback" not in caplog.text
+
+
+def test_too_many_handshakes_where_the_server_has_no_http_for_it() -> None:
+    """Closed as others are, and with the route's own words."""
+    author = Author(**LIMITED)
+    client = TestClient(author.app, client=("192.0.2.1", 5))
+
+    @author.app.websocket("/accepted")
+    async def accepted(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with author.work.raw(websocket):
+            pytest.fail("it was to be refused")
+
+    async def without_extensions(scope: Any, receive: Any, send: Any) -> None:
+        await author.app({**scope, "extensions": {}}, receive, send)
+
+    with client.websocket_connect("/ws/lobby"):
+        pass
+    for path, words in (("/accepted", "Too many handshakes"), ("/ws/lobby?refusal=No", "No")):
+        app = author.app if path == "/accepted" else without_extensions
+        with pytest.raises(WebSocketDisconnect) as caught:  # noqa: SIM117
+            with TestClient(app, client=("192.0.2.1", 5)).websocket_connect(path) as websocket:
+                websocket.receive_text()
+        assert (caught.value.code, caught.value.reason) == (CloseCode.POLICY, words)
 
 
 def test_the_refusal_has_the_routes_own_words_under_a_plain_test_client() -> None:

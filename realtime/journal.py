@@ -7,7 +7,7 @@ back far enough: what it answers is everything or nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -136,6 +136,19 @@ class Log:
             found = [self._entry(each) for each in reversed(kept)]
             self._read = (position.offset, found)  # who was cut off together comes back together
         return found
+
+    def since_in(self, channels: Iterable[Channel], position: Position) -> Iterator[Entry] | None:
+        """As ``since``, of these channels alone, each entry made when it is asked for: this costs what they hold, and
+        not what the log holds."""
+        if position.epoch != self.epoch or not self.oldest <= position.offset <= self.last:
+            return None
+        kept, first, found = self._kept, self.oldest + 1, {}
+        for channel in channels:
+            offset = self._heads.get(channel, 0)
+            while offset > position.offset:
+                found[offset] = each = kept[offset - first]
+                offset = each[3][(each[6] or (None,)).index(channel)]
+        return map(self._entry, [found[offset] for offset in sorted(found)])
 
     def head(self, channel: Channel) -> int:
         """The newest offset of a channel; 0 where none is known. Exact for what is watched or still here."""

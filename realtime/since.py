@@ -9,7 +9,7 @@ from typing import Any, Final
 from realtime.errors import LimitError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
-from realtime.positions import Entry, Position
+from realtime.positions import Position
 from realtime.session import Member
 
 REPLAYS_LIMIT: Final = 100
@@ -43,23 +43,16 @@ def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: 
         raise LimitError("Read first what you asked for before", code="too_many_replays", retry_after=1)
     position = Position.parse(since)
     with hub.changing:
-        found = keeper.log.since(position) if position is not None else None
+        wanted: Collection[Any] = (None, *hub.rooms_of(member.sid, member.namespace)) if rooms is None else rooms
+        found = keeper.log.since_in(wanted, position) if position is not None else None
         outcome = Since(
             found is not None, None if found is not None else "offset" if position is None else "gone", keeper.mark
         )
         if found is not None:
-            wanted = set(hub.rooms_of(member.sid, member.namespace) if rooms is None else rooms)
-            missed = (entry for entry in found if _is_for(entry, wanted, rooms is None, member.sid))
+            missed = (entry for entry in found if member.sid not in entry.draft.skip)
             if rooms is None:
                 session.outbox.clear()
             # Who has a pid goes on from the newest offset it was given: that must not go back.
             session.outbox.replay(keeper.again(session.dialect, missed, None if member.trail is None else keeper.mark))
     metrics.recoveries.add(outcome.reason or "since")
     return outcome
-
-
-def _is_for(entry: Entry, rooms: Collection[Any], everyone: bool, sid: str) -> bool:
-    draft = entry.draft
-    if sid in draft.skip:
-        return False
-    return everyone if draft.rooms is None else any(room in rooms for room in draft.rooms)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,3 +109,46 @@ def test_many_watched_channels_are_not_looked_at_for_every_entry() -> None:
         log.append(draft(number + 1, ("x",)), 0)
     assert len(asked) < 5 * SWEEP
     assert log.head("r0") == 1
+
+
+@given(
+    st.lists(ROOMS, max_size=40),
+    st.sets(st.sampled_from([None, "a", "b", "c"])),
+    st.integers(0, 40),
+    st.integers(1, 40),
+)
+def test_of_some_channels_is_what_all_of_it_has_of_them(
+    targets: list[tuple[str, ...] | None], channels: set[Channel], start: int, entries: int
+) -> None:
+    log = Log("e", entries=entries, watched=lambda channel: channel == "a")
+    for number, rooms in enumerate(targets, 1):
+        log.append(draft(number, rooms), 0)
+    position = Position("e", start)
+    everything, some = log.since(position), log.since_in(channels, position)
+    if everything is None:
+        assert some is None
+    else:
+        assert some is not None
+        assert list(some) == [entry for entry in everything if channels & set(entry.draft.channels)]
+
+
+def test_what_a_silent_channel_missed_is_not_looked_for_in_the_whole_log() -> None:
+    log = Log("e")
+    for number in range(1, 1_001):
+        log.append(draft(number, ("b",) if number % 500 else ("a",)), 0)
+    made = Counting(log)
+    assert [entry.offset for entry in log.since_in(["a"], Position("e", 0)) or ()] == [500, 1_000]
+    assert made.looked_at == 2
+
+
+class Counting(deque[Any]):
+    """Takes the place of what a log has kept, and counts what is looked at."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log._kept)
+        self.looked_at = 0
+        log._kept = self
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looked_at += 1
+        return super().__getitem__(index)

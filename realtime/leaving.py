@@ -14,15 +14,21 @@ from realtime.encoded import Encoded
 KEEP_SECONDS: Final = 45.0
 """Ping interval and timeout: who has not polled by then is gone."""
 PACKETS: Final = 5_000
-"""Last words of all clients together: about a megabyte. The oldest give way."""
+"""Last words of all clients together. The oldest give way."""
+BYTES: Final = 1 << 23
+"""The same in bytes: what still waited for a client is kept with its last words."""
+CLIENT_BYTES: Final = 1 << 16
+"""Of one client. What waited longest gives way."""
 
 
 class Leaving:
     """By session id; times are those of one clock."""
 
-    def __init__(self, packets: int = PACKETS) -> None:
+    def __init__(self, packets: int = PACKETS, size_bytes: int = BYTES) -> None:
         self._limit = packets
+        self._limit_bytes = size_bytes
         self._packets = 0
+        self._bytes = 0
         self._kept: dict[str, tuple[float, Sequence[Encoded]]] = {}
 
     def __len__(self) -> int:
@@ -31,10 +37,12 @@ class Leaving:
     def keep(self, id: str, words: Sequence[Encoded], now: float) -> int:
         """Until the client polls, or its time is over. Answers how many others had to give way."""
         self._forget_old(now)
+        words = _newest(words)
         self._kept[id] = (now + KEEP_SECONDS, words)
         self._packets += len(words)
+        self._bytes += _size(words)
         dropped = 0
-        while self._packets > self._limit:
+        while self._packets > self._limit or self._bytes > self._limit_bytes:
             self._pop(next(iter(self._kept)))
             dropped += 1
         return dropped
@@ -60,4 +68,19 @@ class Leaving:
     def _pop(self, id: str) -> tuple[float, Sequence[Encoded]]:
         until, words = self._kept.pop(id)
         self._packets -= len(words)
+        self._bytes -= _size(words)
         return until, words
+
+
+def _size(words: Sequence[Encoded]) -> int:
+    return sum(each.size for each in words)
+
+
+def _newest(words: Sequence[Encoded]) -> Sequence[Encoded]:
+    """Those at the end that are within the bound of one client; at least the last."""
+    room = CLIENT_BYTES
+    for count, each in enumerate(reversed(words)):
+        room -= each.size
+        if room < 0:
+            return words[-max(1, count) :]
+    return words

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.codecs import Encoded, text
-from realtime.leaving import KEEP_SECONDS, Leaving
+from realtime.leaving import CLIENT_BYTES, KEEP_SECONDS, Leaving
 
 
 def words(count: int = 2) -> Sequence[Encoded]:
@@ -51,6 +51,25 @@ def test_over_the_bound_the_oldest_give_way() -> None:
     assert [leaving.waits_for(id) for id in "abc"] == [False, True, True]
     assert leaving.keep("long", words(6), now=0) == 3, "and what is longer than all of it is not kept at all"
     assert len(leaving) == 0
+
+
+def test_what_waited_for_a_client_is_kept_up_to_a_bound() -> None:
+    leaving, last = Leaving(), words()
+    leaving.keep("a", [text("x" * CLIENT_BYTES), text("y" * 100), *last], now=0)
+    kept = leaving.claim("a", now=0)
+    assert kept is not None
+    assert [each.size for each in kept] == [100, *(each.size for each in last)]
+    alone = [text("x" * 2 * CLIENT_BYTES)]
+    leaving.keep("b", alone, now=0)
+    assert leaving.claim("b", now=0) == alone
+
+
+def test_over_the_bound_in_bytes_the_oldest_give_way() -> None:
+    leaving = Leaving(size_bytes=1_000)
+    assert [leaving.keep(id, [text("x" * 400)], now=0) for id in "abc"] == [0, 0, 1]
+    assert leaving.claim("b", now=0) is not None
+    assert leaving.keep("d", [text("x" * 400)], now=0) == 0, "what was claimed counts no longer"
+    assert [leaving.waits_for(id) for id in "abcd"] == [False, False, True, True]
 
 
 @given(st.lists(st.tuples(st.sampled_from("kc"), st.sampled_from("abcdef"), st.integers(1, 4), st.integers(0, 30))))

@@ -27,7 +27,8 @@ from realtime import (
     new_id,
     now_iso,
     problem_with_name,
-    write_json,
+    stream_opening,
+    stream_text,
 )
 
 
@@ -66,18 +67,8 @@ def plain_opening(since: Since | None, offset: str | None) -> dict[str, Any] | N
 
 
 def stream_notification(name: str, data: Any, offset: str | None = None) -> str | None:
-    """How an event stream is told. JSON has no raw newline in it, so one ``data:`` line is enough."""
-    if name != "notification" or not isinstance(data, dict):
-        return None
-    mark = "" if offset is None else f"id: {offset}\n"
-    return f"{mark}event: notification\ndata: {write_json(data)}\n\n"
-
-
-def stream_opening(since: Since | None, offset: str | None) -> str | None:
-    """Where the stream begins, so that who hears nothing can resume, too; and whether all that was missed is there."""
-    mark = "" if offset is None else f"id: {offset}\n"
-    told = "" if since is None else f"event: resumed\ndata: {write_json(since.as_dict())}\n"
-    return f"{mark}{told}\n"
+    """How an event stream is told; what is no notification is not passed on."""
+    return stream_text(name, data, offset) if name == "notification" and isinstance(data, dict) else None
 
 
 RAW = PlainDialect(plain_notification)
@@ -154,7 +145,7 @@ class Notify(Namespace):
 
     def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
         """A topic as Server-Sent Events; ``Last-Event-ID`` resumes."""
-        return self.stream(request, topic, dialect=STREAM, since=request.headers.get("last-event-id"))
+        return self.stream(request, topic, dialect=STREAM)
 
 
 def check_topic(topic: str, limit: int) -> None:

@@ -21,6 +21,7 @@ from realtime.errors import (
     wire_error,
 )
 from realtime.errors import Refusal as Fail
+from realtime.guests import stream_opening, stream_text
 from realtime.identity import Identity, Tokens, find_token, problem_with_user
 from realtime.ids import new_id, now_iso
 from realtime.json_text import read_json
@@ -84,6 +85,8 @@ __all__ = [
     "problem_with_name",
     "problem_with_user",
     "read_json",
+    "stream_opening",
+    "stream_text",
     "user_room",
     "wire_error",
     "write_json",

@@ -5,6 +5,7 @@ Origin, authorise step and join rule run before anything is accepted.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -26,7 +27,9 @@ from realtime.peer import Peer, PlainDialect, RawSession
 from realtime.plug import find
 from realtime.redaction import printable
 from realtime.session import Core, Member
-from realtime.since import replay_since
+from realtime.since import Since, replay_since
+
+logger = logging.getLogger("realtime")
 
 
 class Door(Protocol):
@@ -103,6 +106,8 @@ async def raw(
     except RealtimeError as error:
         if _is_too_many(error):
             raise TooManyHandshakes(error, refusal or error.message) from None
+        # Before it is accepted a WebSocket can be told no more than 403, and a browser tells its page nothing at all.
+        logger.info("refused a plain client of %s: %s, %s", namespace, error.code, printable(error.message))
         code = CloseCode.DRAINING if house.draining else CloseCode.POLICY
         raise WebSocketException(code, refusal or error.message) from None
     try:
@@ -135,6 +140,8 @@ async def stream(
     since: str | None = None,
 ) -> Response:
     """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
+    if since is None and namespace in house.hub.keepers:
+        since = request.headers.get("last-event-id")
     try:
         session, _ = await _knock(house, namespace, request.scope, auth, dialect or STREAM, enter, since)
     except LimitError as error:
@@ -150,12 +157,21 @@ def _is_too_many(error: RealtimeError) -> bool:
     return isinstance(error, LimitError) and error.code == "address_limit"
 
 
-def _as_stream(name: str, data: Any) -> str:
-    """JSON has no raw newline in it, and a name must not bring one: the rest of it would be fields of its own."""
-    return f"event: {printable(name)}\ndata: {json_text(data)}\n\n"
+def stream_text(name: str, data: Any, offset: str | None = None) -> str:
+    """An event as an event stream has it. JSON has no raw newline in it, and a name must not bring one: the rest of it
+    would be fields of its own."""
+    mark = "" if offset is None else f"id: {offset}\n"
+    return f"{mark}event: {printable(name)}\ndata: {json_text(data)}\n\n"
 
 
-STREAM: Final = PlainDialect(_as_stream)
+def stream_opening(since: Since | None, offset: str | None) -> str | None:
+    """Where the stream begins, so that who hears nothing can resume, too; and whether all that was missed is there."""
+    mark = "" if offset is None else f"id: {offset}\n"
+    told = "" if since is None else f"event: resumed\ndata: {json_text(since.as_dict())}\n"
+    return f"{mark}{told}\n" if mark or told else None
+
+
+STREAM: Final = PlainDialect(stream_text, offsets=True, opening=stream_opening)
 
 
 async def _knock(

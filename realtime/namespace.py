@@ -285,7 +285,8 @@ class Namespace:
     ) -> Awaitable[Response]:
         """A Server-Sent-Events client of this namespace and of these rooms: return what this answers from a route.
 
-        Without a ``dialect`` of your own an event is ``event: NAME`` and its first argument as JSON in ``data:``.
+        Without a ``dialect`` of your own an event is ``event: NAME`` and its first argument as JSON in ``data:``, with
+        its offset as ``id:`` where the namespace keeps what it says; the browser's ``Last-Event-ID`` is ``since`` then.
         Raises the error of the authorise step or the join rule.
         """
         return self.home.stream(self.name, request, auth, dialect, rooms, since)

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from realtime import AccessError, CloseCode, Realtime, Socket
+from realtime import AccessError, CloseCode, Namespace, Realtime, Socket
 from realtime.names import Reason
 from tests.end_to_end.clients import socket_io
 from tests.realtime.living import SECONDS, living, settings_for, within
@@ -294,3 +294,50 @@ async def test_an_event_stream_is_in_the_room_and_ends_with_its_client() -> None
         await within(author.realtime.server.application.rest(SECONDS))
         assert author.log == [("listener", Reason.TRANSPORT_CLOSE, ("lobby",))]
         assert author.is_empty()
+
+
+@pytest.mark.asyncio
+async def test_an_event_stream_of_a_namespace_that_keeps_what_it_says_goes_on_where_it_was() -> None:
+    app = FastAPI()
+    board = Realtime(app).include(Namespace("/board", recovery=True))
+
+    @app.get("/board")
+    async def stream(request: Request) -> Response:
+        return await board.stream(request, "todo")
+
+    async with living(app) as url, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS)) as http:
+        async with http.get(f"{url}/board") as response:
+            assert await line_of(response, b"id: ")
+            await board.emit("moved", 1, to="todo")
+            last = await line_of(response, b"id: ")
+            assert await line_of(response, b"data: ") == b"data: 1"
+        await board.emit("moved", 2, to="todo")
+        await board.emit("moved", 3, to="elsewhere")
+        shown = {"Last-Event-ID": last.removeprefix(b"id: ").decode()}
+        async with http.get(f"{url}/board", headers=shown) as response:
+            assert await line_of(response, b"event: ") == b"event: moved"
+            assert await line_of(response, b"data: ") == b"data: 2"
+            assert await line_of(response, b"event: ") == b"event: resumed"
+            assert await line_of(response, b"data: ") == b'data: {"recovered":true}'
+        async with http.get(f"{url}/board", headers={"Last-Event-ID": "long-gone"}) as response:
+            assert await line_of(response, b"data: ") == b'data: {"recovered":false,"reason":"offset"}'
+
+
+async def line_of(response: aiohttp.ClientResponse, start: bytes) -> bytes:
+    """The next line of a stream that begins like this."""
+    async with asyncio.timeout(SECONDS):
+        while not (line := await response.content.readline()).startswith(start):
+            assert line, "the stream has ended"
+    return line.rstrip(b"\n")
+
+
+@pytest.mark.asyncio
+async def test_why_a_plain_client_was_refused_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    author = Author()
+    caplog.set_level(logging.INFO, "realtime")
+    async with serving(author) as url:
+        with pytest.raises(InvalidStatus):
+            async with plain(f"{url}/ws/lobby?name=nobody&token=hidden"):
+                pass
+    [told] = [line for line in caplog.messages if line.startswith("refused")]
+    assert told == "refused a plain client of /work: unknown, Who are you?"

@@ -139,6 +139,7 @@ class RedisJournal:
     async def watch(self, namespace: str, channel: Channel) -> Position:
         self._start_checking()
         stream = self._stream(namespace)
+        stream.expect(token(channel))
         await stream.ear.watch(stream.keys.channel(token(channel)))
         self._show_state()
         position, _ = await self._check(stream, ())

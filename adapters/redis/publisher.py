@@ -33,11 +33,24 @@ _OF_NO_USE: Final = (exceptions.AuthenticationError, exceptions.AuthorizationErr
 """Failures that asking again does not change."""
 
 
+_PASSING: Final = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.TryAgainError,
+    exceptions.AskError,
+    exceptions.NoScriptError,
+)
+"""Refusals that end by themselves, or when an operator has acted."""
+
+
 class CommandRefused(OutsideError):
     """Redis answered with an error: the command was not carried out."""
 
     def __init__(self, error: exceptions.ResponseError) -> None:
-        super().__init__(f"Redis {describe(error)}")
+        passing = isinstance(error, _PASSING)
+        super().__init__(f"Redis {describe(error)}", retry_after=RETRY_SECONDS if passing else None)
         self.error = error
 
 

@@ -53,6 +53,7 @@ local function stamp(epoch) return epoch and tonumber(string.sub(epoch, 1, 12), 
 local function begin_anew(known, seen, fresh)
     local first = math.max(now, stamp(known) + 1, stamp(seen) + 1)
     local epoch = string.format('%012x', first) .. fresh
+    redis.call('HSET', head, 'e', epoch)  -- refused where memory is full, and then nothing is taken away
     redis.call('UNLINK', head, log, rooms, ids, ids_old, marks)
     redis.call('HSET', head, 'e', epoch, 'o', 0, 'f', 0, 'i', '', 'b', 0, 't', 0, 'm', 0, 'g', 0, 'h', now, 'c', 0)
     redis.call('PEXPIRE', head, $HEAD_MS)
@@ -109,7 +110,9 @@ local function keep()
     joined = table.concat(previous, ',')
     return redis.pcall('XADD', log, 'MAXLEN', '~', $ENTRIES, at .. '-0', 'i', id, 'p', joined, 'm', ARGV[1])
 end
-if type(keep()) == 'table' then  -- an error: the stream is ahead of its head, so they are not of one log
+local answer = keep()
+if type(answer) == 'table' then  -- full memory, say; or the stream is ahead, so it is not of one log with its head
+    if not string.find(answer.err, 'smaller', 1, true) then return answer end
     epoch = begin_anew(epoch, seen, ARGV[8])
     known, offset, last = {epoch, 0, '0', '', 0, 0, 0, 0, now, 0}, 0, nil
     keep()

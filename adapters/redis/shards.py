@@ -90,8 +90,10 @@ class Shards:
 
     async def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
         """The answer of a script. It is sent once to each server, ahead of its first use there and again when the
-        server has forgotten it, so that calls keep their order. Raises OutsideError."""
-        command = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+        server has forgotten it, so that calls keep their order; with the call itself where nothing else helps (a user
+        who may not load). Raises OutsideError."""
+        rest = (b"%d" % len(keys), *keys, *arguments)
+        command: tuple[bytes, ...] = (b"EVALSHA", script.sha, *rest)
         for attempt in range(ATTEMPTS):
             address = await self.address_of(keys[0])
             known = self._known.setdefault(address, set())
@@ -104,6 +106,8 @@ class Shards:
                 if not isinstance(refusal.error, exceptions.NoScriptError) or attempt + 1 == ATTEMPTS:
                     raise
                 self._known.clear()
+                if attempt + 2 == ATTEMPTS:
+                    command = (b"EVAL", script.text, *rest)
         raise AssertionError("unreachable")
 
     def distrust(self) -> None:

@@ -60,7 +60,13 @@ class Stream:
 
     def complete(self, channel: bytes, position: Position) -> None:
         """From here on everything of this channel comes in, or is missed."""
-        self._came[channel] = max(position, self._came.get(channel, position), key=lambda place: place.offset)
+        came = self._came.get(channel)
+        if came is None or came.epoch != position.epoch or came.offset < position.offset:
+            self._came[channel] = position
+
+    def expect(self, channel: bytes) -> None:
+        """It is to be watched; until it is known from where on, the log has more of it than came in."""
+        self._came.setdefault(channel, Position("", 0))
 
     def forget(self, channel: bytes) -> None:
         self._came.pop(channel, None)
@@ -94,6 +100,7 @@ class Stream:
     def learn(self, epoch: str, offset: int, draft: str = "") -> None:
         """The log was seen to have come so far."""
         if self.seen.take(epoch, offset, draft):
+            self._all_read(Position(epoch, offset))
             self._inflow.push(Notice(NoticeKind.EPOCH, self.namespace))
 
     def _hear(self, channel: bytes, message: bytes) -> None:
@@ -141,7 +148,14 @@ class Stream:
         """The log was asked how far it is, and what it says was learnt."""
         if self._returning:
             self._returning = False
+            self._all_read(self.seen.position)
             self._inflow.push(Notice(NoticeKind.BACK, self.namespace))
+
+    def _all_read(self, position: Position) -> None:
+        """Whoever is told what is told now reads the log up to here."""
+        self._behind.clear()
+        for channel in self._came:
+            self.complete(channel, position)
 
     def _broken(self) -> None:
         self._returning = False

@@ -508,6 +508,38 @@ def test_a_journal_without_a_secret_is_refused() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_user_who_may_not_load_scripts(redis_server: RedisServer, admin: Any) -> None:
+    may = {"keys": ["*"], "channels": ["*"], "commands": ["+@all", "-script"]}
+    admin.acl_setuser("poor", enabled=True, passwords=["+pw"], **may)
+    node = journal(f"redis://poor:pw@127.0.0.1:{redis_server.port}", "a")
+    try:
+        assert [(await keep(node, draft(number))).offset for number in range(3)] == [1, 2, 3]
+    finally:
+        await node.close()
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_that_passes_says_so(redis_server: RedisServer, admin: Any) -> None:
+    """Full memory ends when somebody acts; a missing permission does not end by being asked again."""
+    admin.acl_setuser("poor", enabled=True, passwords=["+pw"], keys=["*empty*"], channels=["*"], commands=["+@all"])
+    node, poor = journal(redis_server.url, "a"), journal(f"redis://poor:pw@127.0.0.1:{redis_server.port}", "b")
+    try:
+        first = await keep(node, draft(1))
+        admin.config_set("maxmemory", 1)
+        for call in (node.append(draft(2)), poor.newest("/empty")):
+            with pytest.raises(OutsideError) as failure:
+                await call
+            assert failure.value.retry_after is not None
+        admin.config_set("maxmemory", 0)
+        assert (await keep(node, draft(2))).position == Position(first.position.epoch, 2)
+        with pytest.raises(OutsideError) as failure:
+            await poor.append(draft(1, node="b"))
+        assert failure.value.retry_after is None
+    finally:
+        await asyncio.gather(node.close(), poor.close())
+
+
+@pytest.mark.asyncio
 async def test_servers_without_sharded_channels(redis_server: RedisServer, admin: Any) -> None:
     """Redis before 7, and users who may not use them: plain channels carry everything."""
     admin.acl_setuser(

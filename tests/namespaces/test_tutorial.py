@@ -204,8 +204,12 @@ def test_a_silent_heart_is_closed_after_two_intervals(tmp_path: Path, answers: b
     with client.websocket_connect("/ws/heartbeat") as session:
         started = time.monotonic()
         if not answers:
-            assert [hear_json(session)["type"] for _ in range(2)] == ["ping", "ping"]
-            assert closed(session).code == 4408
+            pings = 0
+            with pytest.raises(WebSocketDisconnect) as caught:
+                while hear_json(session)["type"] == "ping":
+                    pings += 1
+            assert caught.value.code == 4408
+            assert 1 <= pings <= 2, "a machine that stands still meanwhile may swallow the second"
             assert 0.35 < time.monotonic() - started < SECONDS
             return
         for _ in range(5):

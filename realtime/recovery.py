@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from realtime.positions import Entry, Position
@@ -72,7 +72,7 @@ def resume(record: Record, offered: Position | None, since: Since) -> Replay | R
     entries = since(start)
     if entries is None:
         return Refused("gone")
-    missed = [entry for entry in entries if concerns(record, entry)]
+    missed = concerning(record, entries)
     end = Position(start.epoch, max(start.offset, entries[-1].offset if entries else 0))
     return Replay(missed, end)
 
@@ -90,12 +90,29 @@ def starting_point(record: Record, offered: Position | None) -> Position | Refus
 
 def concerns(record: Record, entry: Entry) -> bool:
     """Is this entry for the client?"""
-    draft, offset = entry.draft, entry.offset
-    if record.sid in draft.skip:
-        return False
-    if draft.rooms is None or record.sid in draft.rooms:
+    return bool(concerning(record, (entry,)))
+
+
+def concerning(record: Record, entries: Iterable[Entry]) -> list[Entry]:
+    """Those of these entries that are for the client. Its stays are looked up, not gone through: there may be two
+    hundred of them, and ten thousand entries."""
+    sid, stays = record.sid, _by_room(record.stays)
+    return [entry for entry in entries if sid not in entry.draft.skip and _is_heard(entry, sid, stays)]
+
+
+def _by_room(stays: Iterable[Stay]) -> dict[str, list[Stay]]:
+    found: dict[str, list[Stay]] = {}
+    for stay in stays:
+        found.setdefault(stay.room, []).append(stay)
+    return found
+
+
+def _is_heard(entry: Entry, sid: str, stays: dict[str, list[Stay]]) -> bool:
+    rooms = entry.draft.rooms
+    if rooms is None or sid in rooms:
         return True
-    return any(
-        stay.room in draft.rooms and stay.after < offset and (stay.until is None or offset <= stay.until)
-        for stay in record.stays
-    )
+    for room in rooms:
+        for stay in stays.get(room, ()):
+            if stay.after < entry.offset and (stay.until is None or entry.offset <= stay.until):
+                return True
+    return False

@@ -9,7 +9,7 @@ from typing import Any, Final
 from realtime.away import Absent
 from realtime.journal import Log
 from realtime.positions import Entry, Position
-from realtime.recovery import Record, Stay, concerns
+from realtime.recovery import Record, Stay, concerning
 
 LEFT_LIMIT: Final = 100
 """Rooms left that are remembered; with more of them, who comes back with an older position starts clean."""
@@ -113,7 +113,7 @@ class Trail:
         if not found:
             return []
         now = self.record_of(log, sid, namespace, "", "", b"")
-        return [entry for entry in found if concerns(now, entry)]
+        return concerning(now, found)
 
     def as_it_is(self, log: Log) -> Record:
         """Who it was, in the rooms that it is in now."""

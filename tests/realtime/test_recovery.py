@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -55,6 +55,25 @@ def test_a_stay_begins_and_ends() -> None:
     assert heard == [3, 4]
     assert [n for n in range(1, 7) if concerns(stays, entry(n, "b", "a"))] == [3, 4, 5, 6]
     assert not concerns(stays, entry(5, "other"))
+
+
+def test_stays_are_not_gone_through_for_each_entry() -> None:
+    stays = Stays(Stay(f"r{number}", 0) for number in range(200))
+    log = Kept(*(entry(number, "r7" if number == 500 else "busy") for number in range(1, 1_001)))
+    found = resume(record(sent=1_000)._replace(stays=stays), at(0), log.since)
+    assert isinstance(found, Replay)
+    assert [each.offset for each in found.entries] == [500]
+    assert stays.walks <= 2
+
+
+class Stays(tuple[Stay, ...]):
+    """Counts how often it is walked through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Stay]:
+        self.walks += 1
+        return super().__iter__()
 
 
 def test_who_has_seen_the_newest_for_it_reads_from_where_it_was_complete() -> None:

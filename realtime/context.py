@@ -104,7 +104,8 @@ class Socket:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Yours; it lives as long as the connection. ``Server.session()`` shows the same."""
+        """Yours; it lives as long as the connection, and comes back with a client that does (then it must be JSON).
+        ``Server.session()`` shows the same."""
         return self._member.data
 
     @property

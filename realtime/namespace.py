@@ -5,7 +5,8 @@
 Lifecycle of a client, on every wire: ``authorize`` may refuse and its value becomes ``socket.user``; then the
 client is told CONNECT; then ``connected`` may greet. ``may_join`` is asked before a room is joined by name and
 may refuse; ``joined`` and ``left`` run after a room was entered or left by name. ``disconnected`` runs once, if the
-client was let in; ``socket.rooms`` then still tells where it was.
+client was let in; ``socket.rooms`` then still tells where it was. With ``recovery`` a client that was cut off may come
+back: ``authorize`` and ``connected`` run again (``socket.recovered``); if it does not, ``expired`` runs.
 """
 
 from __future__ import annotations

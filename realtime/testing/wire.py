@@ -108,20 +108,25 @@ class MemoryClient:
         }  # fmt: skip
         self.wire.link = self.link = server.eio.open(scope, self.wire)
         self.events: list[tuple[str, list[Any]]] = []
-        """(namespace, [name, *arguments]) of every event that ``frame`` came across."""
+        """(namespace, [name, *arguments]) of every event that was read so far, whoever waited for what."""
         self.pids: dict[str, str] = {}
         """By namespace, where it may come back: show it as ``pid`` in ``auth``, and the last offset as ``offset``."""
         self.offsets: dict[str, str] = {}
         self._ids = 0
+        self._given: dict[int, Any] = {}
+        """Of ``events``, by identity, those that ``event`` has answered with."""
 
     async def connect(self, namespace: str = "/", auth: Any = None) -> str:
         """Ask to be let in; answers the sid. Raises Refused with what CONNECT_ERROR carried."""
+        before = len(self.events)
         self.send("0", namespace, None, "" if auth is None else json_text(auth))
         kind, data = await self._until(namespace, "0", "4")
         if kind == "4":
             raise Refused(data)
         if "pid" in data:
             self.pids[namespace] = data["pid"]
+            for where, missed in self.events[before:]:  # what is told again comes before CONNECT
+                self._note_offset(where, missed)
         sid: str = data["sid"]
         return sid
 
@@ -137,14 +142,15 @@ class MemoryClient:
         return data[0] if len(data) == 1 else data or None
 
     async def event(self, namespace: str, name: str) -> Any:
-        """The argument of the next event of this name (None, or a list, where there is not one), without its offset."""
-        while True:
-            _, data = await self._until(namespace, "2")
-            args = data[1:]
-            if namespace in self.pids:
-                self.offsets[namespace] = args.pop()
-            if data[0] == name:
-                return args[0] if len(args) == 1 else args or None
+        """The argument of the next event of this name (None, or a list, where there is not one), without its offset.
+
+        Each event is answered once, in order of arrival: first those that came while something else was waited for.
+        """
+        while (found := self._waiting(namespace, name)) is None:
+            await self._until(namespace, "2")
+        self._given[id(found)] = found
+        args = found[1][1 : -1 if namespace in self.pids else None]
+        return args[0] if len(args) == 1 else args or None
 
     def disconnect(self, namespace: str = "/") -> None:
         """Leave this namespace; the connection stays."""
@@ -154,8 +160,18 @@ class MemoryClient:
         """One packet, as it is."""
         self.wire.say(f"4{kind}{'' if namespace == '/' else namespace + ','}{'' if id is None else id}{payload}")
 
+    def _waiting(self, namespace: str, name: str) -> tuple[str, list[Any]] | None:
+        for each in self.events:
+            if each[0] == namespace and each[1][0] == name and id(each) not in self._given:
+                return each
+        return None
+
+    def _note_offset(self, namespace: str, data: list[Any]) -> None:
+        if namespace in self.pids:
+            self.offsets[namespace] = data[-1]
+
     async def _until(self, namespace: str, *kinds: str) -> tuple[str, Any]:
-        """The next packet of one of these kinds; pings are answered, other packets are passed over."""
+        """The next packet of one of these kinds; pings are answered, events are kept, others passed over."""
         while True:
             frame = await self.wire.next()
             if frame == "2":
@@ -166,6 +182,7 @@ class MemoryClient:
             kind, where, id, data = read_packet(frame)
             if kind == "2":
                 self.events.append((where, data))
+                self._note_offset(where, data)
             if where == namespace and (kind in kinds or f"{kind}{id}" in kinds):
                 return kind, data
 

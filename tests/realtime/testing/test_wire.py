@@ -170,6 +170,40 @@ async def test_events_are_found_among_others_and_remembered() -> None:
     assert client.events == [("/chat", ["told", 1]), ("/chat", ["told", [2, 3]])]
 
 
+async def test_what_came_while_something_else_was_waited_for_is_found_first() -> None:
+    server = new_server()
+    client = MemoryClient(server)
+    await client.connect("/chat")
+    assert await client.call("/chat", "echo", 1) is None
+    assert client.events == [("/chat", ["told", 1])], "it came before the acknowledgement"
+    await server.emit("other", "a", namespace="/chat")
+    client.emit("/chat", "echo", 2)
+    assert [await client.event("/chat", "told") for _ in range(2)] == [1, 2]
+    assert await client.event("/chat", "other") == "a"
+    assert len(client.events) == 3, "all of them are remembered"
+
+
+async def test_what_was_read_beside_an_answer_counts_for_coming_back() -> None:
+    server = Server(settings=settings_for())
+    board = server.include(Namespace("/board", recovery=True))
+
+    @board.event
+    async def note(text: str) -> None:
+        await board.emit("note", text)
+
+    client = MemoryClient(server)
+    await client.connect("/board")
+    for text_ in ("one", "two"):
+        await client.call("/board", "note", text_)
+    assert client.offsets["/board"] == client.events[1][1][-1]
+    assert await client.event("/board", "note") == "one"
+    assert client.offsets["/board"] == client.events[1][1][-1], "it never goes back"
+    client.wire.cut()
+    again = MemoryClient(server)
+    await again.connect("/board", {"pid": client.pids["/board"], "offset": client.offsets["/board"]})
+    assert again.events == []
+
+
 async def test_pings_are_answered_on_the_way() -> None:
     server = new_server()
     client = MemoryClient(server)

@@ -25,6 +25,8 @@ from benchmarks.scenarios import QUICK, Bout, Flawed, Group, Scale, groups, run_
 from benchmarks.table import as_markdown, medians
 from realtime.bench.client import Refused
 from realtime.bench.crowd import raise_file_limit
+from realtime.errors import UsageError
+from realtime.msgpack_data import require as require_msgpack
 
 HERE: Final = Path(__file__).resolve().parent
 GROUP_SECONDS: Final = 180.0
@@ -42,6 +44,8 @@ class Report:
     rounds: int
     scale: dict[str, Any]
     left_out: dict[str, str] = field(default_factory=dict)
+    not_done: dict[str, str] = field(default_factory=dict)
+    """Groups, with the reason."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
@@ -74,10 +78,11 @@ def main(
 
 
 def measure(contestants: Sequence[Contestant], wanted: Sequence[Group], scale: Scale, rounds: int) -> Report:
-    """Blocks until all is done. Contestants that cannot run here are left out, with the reason."""
+    """Blocks until all is done. Contestants and groups that cannot run here are left out, with the reason."""
     report = Report(machine(), rounds, {name: getattr(scale, name) for name in scale.__slots__})
     report.machine["open files"] = raise_file_limit()
     ready = _made_ready(contestants, report)
+    wanted = _possible(wanted, report)
     pinned = cores()
     if pinned is not None:
         os.sched_setaffinity(0, {pinned[1]})
@@ -119,6 +124,20 @@ def _made_ready(contestants: Sequence[Contestant], report: Report) -> list[tuple
             report.left_out[contestant.name] = str(reason)
             _say(f"left out: {contestant.title} ({reason})")
     return ready
+
+
+def _possible(wanted: Sequence[Group], report: Report) -> list[Group]:
+    """The load generator speaks MessagePack, too: without the package nobody can be asked."""
+    possible = []
+    for group in wanted:
+        try:
+            if group.serializer == "msgpack":
+                require_msgpack()
+            possible.append(group)
+        except UsageError as reason:
+            report.not_done[group.name] = reason.message
+            _say(f"left out: {group.name} ({reason.message})")
+    return possible
 
 
 def machine() -> dict[str, Any]:
@@ -166,6 +185,7 @@ def headed(report: Report, found: dict[str, Any]) -> str:
             else ""
         ),
         *(f"Left out: {titles[name]} ({reason})." for name, reason in report.left_out.items()),
+        *(f"Left out: {name}. {reason}." for name, reason in report.not_done.items()),
         *(f"Failed: {f['contestant']}, {f['group']}, round {f['round']} ({f['error']})." for f in report.failures),
     ]
     return "\n\n".join([*lines, as_markdown(found, shown, titles)])

@@ -34,7 +34,7 @@ class NotPacked(ValueError):
 def require() -> None:
     """Raises UsageError where the optional dependency is missing."""
     if msgpack is None:
-        raise UsageError("MessagePack needs the package msgpack: pip install 'realtime-rooms[msgpack]'")
+        raise UsageError("MessagePack needs the package msgpack: pip install msgpack")
 
 
 def unpack(data: bytes) -> Any:

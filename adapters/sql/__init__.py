@@ -23,8 +23,8 @@ __all__ = ["open_history"]
 
 _EXPECTED: Final = "sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
 _INSTALL: Final = {
-    "sqlite+aiosqlite": "pip install realtime-rooms",
-    "postgresql+asyncpg": 'pip install "realtime-rooms[postgres]"',
+    "sqlite+aiosqlite": "pip install aiosqlite",
+    "postgresql+asyncpg": "pip install asyncpg",
 }
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.contestants import CONTESTANTS, Missing
 from benchmarks.process import ServerFailed, ServerProcess
-from benchmarks.run import BEGIN, END, write_between
+from benchmarks.run import BEGIN, END, headed, measure, write_between
 from benchmarks.scenarios import QUICK, Scale, groups
 from benchmarks.table import GOALS, UNITS, Goal, as_markdown, medians, ratio
+from realtime import msgpack_data
 from tests.serving import ROOT
 
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
@@ -85,6 +86,17 @@ def test_a_contestant_that_is_not_on_this_machine_is_left_out_with_the_reason(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Missing, match="on this machine"):
         BY_NAME[name].command()
+
+
+def test_work_that_needs_a_missing_package_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(msgpack_data, "msgpack", None)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: None, raising=False)
+    packed = [group for group in groups(QUICK) if group.name == "msgpack"]
+    report = measure([BY_NAME["portable"]], packed, QUICK, 1)
+    assert report.failures == report.measurements == []
+    said = "Left out: msgpack. MessagePack needs the package msgpack: pip install msgpack."
+    assert said in headed(report, {}).splitlines()
+    assert report.as_dict()["not_done"] == report.not_done
 
 
 @pytest.mark.parametrize("arguments", [["--contestants", "nobody"], ["--only", "nothing"]])

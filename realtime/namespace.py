@@ -32,6 +32,7 @@ from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT, Reason
 from realtime.peer import Peer
 from realtime.resolve import Call, Plan, compile_plan
 from realtime.rooms import Target
+from realtime.slips import check_methods
 from realtime.spoken import name_and_args
 
 HOOKS: Final = ("authorize", "connected", "disconnected", "expired", "may_join", "joined", "left")
@@ -146,7 +147,7 @@ class Namespace:
         """``dependencies`` run before every event, as those of a FastAPI router do before its routes. ``recovery``:
         what is emitted is kept for a time, and a client that loses its connection goes on where it was.
 
-        Raises UsageError for a bad path or a handler whose signature cannot be compiled.
+        Raises UsageError for a bad path, a signature that cannot be compiled, and a method that is nearly a hook.
         """
         self.name = path or self.path
         if not self.name.startswith("/") or len(self.name) > NAME_LIMIT or "," in self.name or "?" in self.name:
@@ -159,6 +160,7 @@ class Namespace:
         self.concurrent: set[str] = set()
         """Events that may run beside others of the same client."""
         self._hooks: dict[str, Plan] = {}
+        marked: set[str] = set()
         for name in dir(type(self)):
             function = getattr(type(self), name, None)
             if name in HOOKS and callable(function):
@@ -168,6 +170,8 @@ class Namespace:
                 if name in vars(Namespace):
                     raise UsageError(f"{name!r} is a method of Namespace: call yours otherwise, with @event({name!r})")
                 self._add_event(options.name or name, getattr(self, name), options)
+                marked.add(name)
+        check_methods(type(self), Namespace, HOOKS, marked)
 
     # --- registering functions
 

@@ -11,7 +11,7 @@ import logging
 import random
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -101,9 +101,13 @@ class Realtime:
 
     # --- namespaces
 
-    def namespace(self, path: str, *, dependencies: tuple[Depends, ...] = ()) -> Namespace:
-        """A new namespace to register functions on: ``chat = Realtime(app).namespace("/chat")``."""
-        return self.include(Namespace(path, dependencies=dependencies))
+    def namespace(self, path: str, *, dependencies: Sequence[Depends] = (), recovery: bool | None = None) -> Namespace:
+        """A new namespace to register functions on: ``chat = Realtime(app).namespace("/chat")``.
+
+        ``dependencies`` run before every event. ``recovery``: what is emitted is kept for a time, and a client that
+        loses its connection goes on where it was. Raises UsageError for a bad path or one that is taken.
+        """
+        return self.include(Namespace(path, dependencies=dependencies, recovery=recovery))
 
     def include(self, namespace: Included) -> Included:
         """Serve a namespace class: ``realtime.include(Chat())``. Answers the namespace.
@@ -190,6 +194,8 @@ class Realtime:
             with suppress(asyncio.CancelledError):
                 await lag
             await self.close()
+            # Nobody comes any more but those who need no start: TestClient(app) without ``with``.
+            self.draining = self.server.eio.draining = False
 
     def _drain_on_signal(self) -> Callable[[], None]:
         """Servers wait for their clients to leave before they tell the application to stop, and a polling client

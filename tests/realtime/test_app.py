@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from inspect import signature
 from types import FrameType
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 
-from realtime import OutsideError, Realtime, Server, Settings, UsageError
+from realtime import Namespace, OutsideError, Realtime, Server, Settings, UsageError
 from tests.end_to_end.clients import reading_session, socket_io
 from tests.realtime.living import SECONDS, living, settings_for, within
 from tests.serving import SECRET
@@ -311,6 +312,25 @@ def test_the_authors_lifespan_runs_inside_ours() -> None:
         assert client.get(HANDSHAKE).status_code == 200, "a second life, as tests have it"
 
 
+def test_a_client_that_needs_no_start_is_served_after_a_shutdown() -> None:
+    app = FastAPI()
+    realtime = Realtime(app, settings=settings_for(), health=True)
+    closing: list[dict[str, str]] = []
+
+    async def close() -> None:
+        closing.append(await realtime.problems())
+
+    realtime.on_close(close)
+    with TestClient(app) as client:
+        assert client.get(HANDSHAKE).status_code == 200
+    assert closing == [{"server": "draining"}], "until the very end nobody is let in"
+    client = TestClient(app)
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    assert client.get(HANDSHAKE).status_code == 200
+    with client.websocket_connect(HANDSHAKE.replace("polling", "websocket")) as websocket:
+        assert websocket.receive_text().startswith('0{"sid":')
+
+
 @contextmanager
 def signal_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -386,3 +406,17 @@ def test_a_namespace_of_a_class_is_answered_as_its_class() -> None:
     assert realtime.server.application.typed == {"/work": work}
     with pytest.raises(UsageError, match="has handlers already"):
         realtime.namespace("/work")
+
+
+def test_a_namespace_of_functions_takes_what_a_namespace_takes() -> None:
+    realtime = Realtime(FastAPI(), settings=settings_for())
+    kept = realtime.namespace("/board", recovery=True)
+    assert kept.recovery
+    assert kept.offset is not None, "the server keeps what is emitted"
+    assert not realtime.namespace("/plain").recovery
+
+
+def test_the_options_of_a_namespace_are_the_same_wherever_it_is_made() -> None:
+    of_the_class = list(signature(Namespace.__init__).parameters.values())[2:]
+    of_the_app = list(signature(Realtime.namespace).parameters.values())[2:]
+    assert of_the_app == of_the_class

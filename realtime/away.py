@@ -63,10 +63,10 @@ class Away:
                 self._out_of(record.namespace, stay.room, pid)
         return absent
 
-    def expire(self, now: float) -> list[Absent]:
-        """Those whose time is over, out of here."""
+    def expire(self, now: float, most: int = 1 << 31) -> list[Absent]:
+        """Those whose time is over, out of here; so many at once."""
         gone: list[Absent] = []
-        while (when := self.next_expiry()) is not None and when <= now:
+        while len(gone) < most and (when := self.next_expiry()) is not None and when <= now:
             absent = self.claim(heappop(self._times)[1])
             gone += [absent] if absent is not None else []
         return gone

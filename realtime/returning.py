@@ -44,6 +44,8 @@ RECOVERABLE: Final = frozenset(
 )
 """Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left; so has who was here when this
 process began to end, for its memory ends with it."""
+SWEEP: Final = 1_000
+"""Sessions that are ended in a row before others get their turn: whole networks are cut off together."""
 SETTLE_SECONDS: Final = 5.0
 """What the disconnect hook of the connection before may take, while its client waits to be let in again."""
 _PYTHON: Final = re.compile(rb"(?:^|&)transport=(?:polling|websocket)&EIO=4(?:&|$)")
@@ -172,9 +174,11 @@ class Returning:
         old = self._live.get(offer.pid)
         if old is not None and old.namespace == member.namespace:
             return await self._take_over(old)
-        self._expire()
         absent = self.away.claim(offer.pid)
         if absent is None:
+            return None
+        if absent.until <= self._clock():
+            self.on_expired(absent)
             return None
         if absent.record.namespace != member.namespace:
             self.away.keep(absent)
@@ -351,12 +355,9 @@ class Returning:
     def sweep(self) -> None:
         """End the sessions whose time is over."""
         self._sweeping = False
-        self._expire()
-        self._plan()
-
-    def _expire(self) -> None:
-        for absent in self.away.expire(self._clock()):
+        for absent in self.away.expire(self._clock(), SWEEP):
             self.on_expired(absent)
+        self._plan()
 
 
 def new_pid() -> str:

@@ -448,6 +448,20 @@ async def test_time_is_over() -> None:
     assert (await bob.come())["recovered"] is True
 
 
+async def test_who_was_cut_off_together_is_not_ended_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.returning.SWEEP", 2)
+    place = Place()
+    guests = [await place.guest(user=f"user{number}") for number in range(5)]
+    for guest in guests:
+        guest.cut()
+    place.clock.now += 1_000
+    left = []
+    for _ in range(3):
+        place.server.returning.sweep()
+        left.append(len(place.server.returning.away))
+    assert left == [3, 1, 0]
+
+
 async def test_a_record_whose_time_is_over_is_not_taken_before_the_sweep_either() -> None:
     place = Place(recovery_window_seconds=120)
     alice = await place.guest(user="alice")

@@ -89,7 +89,7 @@ def _add_http(app: FastAPI, realtime: Realtime, chat: Chat, notify: Notify) -> N
         notice = await read_notice(request, realtime.settings.message_limit_bytes)
         return await notify.send_over_http(request, topic, notice, idempotency_key)
 
-    @app.get("/notify/{topic}/events", tags=["notify"], response_class=Response)
+    @app.get("/notify/{topic}/events", tags=["notify"], response_class=Response, openapi_extra=RESUMES)
     async def events(request: Request, topic: str) -> Response:
         """A topic as Server-Sent Events."""
         return await notify.follow(request, topic)
@@ -104,6 +104,17 @@ def _add_http(app: FastAPI, realtime: Realtime, chat: Chat, notify: Notify) -> N
         """Stored messages of a room, newest last."""
         return as_json(await chat.page_over_http(request, Older(room=room, before=before, limit=limit)))
 
+
+RESUMES: Final = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "Last-Event-ID",
+            "description": "The `id` of the last event; what was said after it comes first. Browsers send it.",
+            "schema": {"type": "string"},
+        }
+    ]
+}
 
 NOTICE_BODY: Final = {
     "content": {

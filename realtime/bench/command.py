@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from realtime.bench.crowd import raise_file_limit, silent, speech_of
+from realtime.bench.crowd import STEP_SECONDS, Target, raise_file_limit, silent, speech_of
 from realtime.bench.figures import Result
 from realtime.bench.scenarios import SCENARIOS, Plan, run
 from realtime.bench.speech import SMALLEST
-from realtime.errors import UsageError
+from realtime.errors import OutsideError, UsageError
 
 try:
     import uvloop
@@ -29,7 +30,9 @@ def bench(
         str, typer.Argument(help="The server: http://, https://, ws:// or wss://, with a path if it needs one.")
     ],
     scenario: Annotated[str, typer.Option(help="fan-out, echo, connect, idle or all.")] = "all",
-    wire: Annotated[str, typer.Option(help="socketio, msgpack, polling or raw.")] = "socketio",
+    wire: Annotated[
+        str, typer.Option(help="socketio, msgpack, polling or raw: plain WebSockets, to the route in the URL.")
+    ] = "socketio",
     clients: Annotated[int, typer.Option(help="Clients at the same time.", min=1)] = 500,
     seconds: Annotated[float, typer.Option(help="How long each scenario works.", min=0.1)] = 5.0,
     rate: Annotated[
@@ -42,7 +45,7 @@ def bench(
     room: Annotated[str, typer.Option(help="The room, $room in the events below.")] = "bench",
     namespace: Annotated[str | None, typer.Option(help="Default: /chat, and /echo for echo.")] = None,
     auth: Annotated[str | None, typer.Option(help="JSON sent with CONNECT; $client is the client's number.")] = None,
-    join: Annotated[str, typer.Option(help="The event that enters the room; '' for none.")] = (
+    join: Annotated[str, typer.Option(help="The event of the namespace that enters the room; '' for none.")] = (
         '["join", {"room": "$room"}]'
     ),
     send: Annotated[str, typer.Option(help="The event that everybody in the room hears, with $text in it.")] = (
@@ -55,6 +58,12 @@ def bench(
 
     Everything that has to arrive is counted. Ends with code 1 when something was lost, came twice or was refused.
     The defaults suit the application that comes with this package and stay below its rate limits.
+
+    It writes: what fan-out says is said in the room bench of /chat, and stays in the history of the chat.
+
+    Your own application: --join and --send name events of your --namespace. Over raw, clients send bare text to
+    one route and wait to hear it again: name yours in the URL, with $client and $room in it (default: /ws/chat/bench
+    and /ws). /ws/rooms/NAMESPACE/ROOM wants JSON objects, which raw does not send.
     """
     try:
         plan = Plan(
@@ -64,6 +73,8 @@ def bench(
         results = measure(plan, scenario)
     except UsageError as error:
         _stop(str(error))
+    except OutsideError as error:
+        _stop(str(error), 1)
     if as_json:
         found = {"url": url, "results": [result.as_dict() for result in results]}
         typer.echo(json.dumps(found, indent=2))
@@ -74,7 +85,7 @@ def bench(
 
 
 def measure(plan: Plan, scenario: str) -> list[Result]:
-    """Run one scenario, or all. Blocks for the time they take. Raises UsageError."""
+    """Run one scenario, or all. Blocks for the time they take. Raises UsageError; OutsideError where nobody listens."""
     if scenario != "all" and scenario not in SCENARIOS:
         raise UsageError(f"the scenario is one of {', '.join(SCENARIOS)}, all; {scenario!r} came")
     speech_of(plan.wire)
@@ -84,6 +95,7 @@ def measure(plan: Plan, scenario: str) -> list[Result]:
         raise UsageError(
             f"{plan.clients} clients need {needed} open files and this process may have {limit}: ulimit -n"
         )
+    reach(Target.of(plan.url, plan.wire, "/"))
     progress = _progress if sys.stderr.isatty() else silent
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
         names = SCENARIOS if scenario == "all" else (scenario,)
@@ -92,6 +104,14 @@ def measure(plan: Plan, scenario: str) -> list[Result]:
         finally:
             if progress is not silent:
                 typer.echo("\r\033[K", err=True, nl=False)
+
+
+def reach(target: Target) -> None:
+    """Connects once, so that a wrong port is one sentence and not a result. Raises OutsideError."""
+    try:
+        socket.create_connection((target.host, target.port), timeout=STEP_SECONDS).close()
+    except OSError as error:
+        raise OutsideError(f"nobody answers at {target.name}: {error.strerror or error}") from None
 
 
 def _progress(word: str, done: int, total: int) -> None:
@@ -109,9 +129,9 @@ def _json(option: str, text: str | None) -> Any:
         raise UsageError(f"{option} is not JSON: {error}") from None
 
 
-def _stop(sentence: str) -> NoReturn:
+def _stop(sentence: str, code: int = 2) -> NoReturn:
     typer.echo(f"realtime: {sentence}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 __all__ = ["bench", "measure"]

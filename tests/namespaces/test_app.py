@@ -323,3 +323,10 @@ async def test_a_token_is_in_no_log_line(server: RunningApp, caplog: pytest.LogC
     lines = [record.getMessage() for record in caplog.records if record.name.startswith(("realtime", "uvicorn"))]
     assert lines
     assert [line for line in lines if secret in line or SECRET in line] == []
+
+
+def test_the_documentation_says_how_an_event_stream_resumes(tmp_path: Path) -> None:
+    client = TestClient(create_app(settings_for(tmp_path)))
+    parameters = client.get("/openapi.json").json()["paths"]["/notify/{topic}/events"]["get"]["parameters"]
+    assert [(each["in"], each["name"]) for each in parameters] == [("path", "topic"), ("header", "Last-Event-ID")]
+    assert "Last-Event-ID" in client.get("/docs").text.split("/notify/{topic}/events", 1)[1]

@@ -30,10 +30,9 @@ async def test_two_are_one(redis_server: RedisServer, tmp_path: Path) -> None:
             raw(f"ws://127.0.0.1:{other}", "/ws/chat/cyd") as cyd,
         ):
             assert [str(client.client.eio.sid)[:2] for client in (ann, ben)] == ["a.", "b."]
-            await ann.ask("message", {"room": "lobby", "text": "hello from a"})
-            await ben.ask("message", {"room": "lobby", "text": "hello from b"})
-            for client in (ann, ben, cyd):
-                for name in "ab":
+            for name, sender in (("a", ann), ("b", ben)):  # one after the other: instances promise no order yet
+                await sender.ask("message", {"room": "lobby", "text": f"hello from {name}"})
+                for client in (ann, ben, cyd):
                     await client.until("message", text=f"hello from {name}")
         both.interrupt()
         assert await asyncio.to_thread(both.process.wait, 10) == 0

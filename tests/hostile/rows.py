@@ -189,8 +189,9 @@ ROWS: Final[dict[str, Row]] = {
     "H7": Row("pages of history that are negative, huge, of nowhere", "an error, or nothing", DOORS),
     "H8": Row(
         "no file descriptors left",
-        "those connected are served; told in the log; comes back",
+        "those connected are served; comes back",
         frozenset({"fast", "websocket"}),
+        "under uvloop no line in the log tells of it",
     ),
     "H9": Row("events, packets and clients faster than anybody may", "an error, then closed with 4429", ALL),
     "H10": Row("a full inbox", "its client is not read; nobody else notices", ALL),

@@ -137,21 +137,19 @@ async def test_descriptors_that_are_used_up(tmp_path: Path, wire: Wire) -> None:
     """Who is connected is served; when some are free again, others come in again."""
     command = [sys.executable, "-c", SMALL, "serve", APPLICATION, "--port", "{port}", "--wire", wire.websocket_class]
     with ServerProcess(tmp_path, command=command, env=QUICK | {"REALTIME_CONNECT_TIMEOUT_SECONDS": "30"}) as server:
-        async with websocket(server.ws_url) as bystander:
-            await enter(bystander)
+        async with ground(server, "message") as field:
             with ExitStack() as many:
                 for _ in range(200):
                     many.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
                 for _ in range(20):
-                    await still_there(bystander)
+                    await field.bystander_is_served()
                 with pytest.raises((OSError, TimeoutError)):
                     await asyncio.to_thread(fetch, server.url + "/health/live", 1)
-                await still_there(bystander)
+                await field.bystander_is_served()
             await asyncio.to_thread(server.until, server.is_ready, 20)
             async with websocket(server.ws_url) as another:
                 await enter(another)
                 await still_there(another)
-            await still_there(bystander)
 
 
 @pytest.mark.hostile("C2")

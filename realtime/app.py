@@ -30,7 +30,7 @@ from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
-from realtime.plug import find
+from realtime.plug import find, find_bus
 from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
@@ -296,7 +296,6 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
     metrics = Metrics()
     if settings.redis_url is None:
         return Server(settings=settings, metrics=metrics, on_drop=on_drop)
-    scheme = settings.redis_url.partition(":")[0]
-    bus = find(scheme)(settings.redis_url, settings.redis_channel, metrics)
+    bus = find_bus(settings.redis_url)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
     return Server(manager, settings=settings, metrics=metrics, on_drop=on_drop)

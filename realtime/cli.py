@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any, Final, NoReturn
 
@@ -21,7 +23,9 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from realtime.bench import bench
 from realtime.errors import UsageError
 from realtime.identity import Tokens
-from realtime.plug import check_neighbour, find
+from realtime.metrics import Metrics
+from realtime.origins import OriginPolicy
+from realtime.plug import check_neighbour, find, find_bus
 from realtime.redaction import hide_password
 from realtime.server import Server
 from realtime.settings import Settings
@@ -101,7 +105,9 @@ def serve(
         if app == DEFAULT_APP:
             check_neighbour("namespaces")
             check_neighbour("adapters")
-        _check_redis(settings.redis_url)
+        refusals = _refusals(settings)
+        if refusals:
+            _stop("; ".join(refusals))
         config = _configure(_application(app), settings, wire, log_level)
         config.load()
     except (UsageError, ImportFromStringError) as error:
@@ -124,12 +130,28 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-def _check_redis(url: str | None) -> None:
-    """Raises UsageError for a URL that no adapter can read."""
-    if url is not None and "://" not in url:
-        raise UsageError(f"a Redis URL is written redis://HOST:PORT/DATABASE, not {hide_password(url)!r}")
-    if url is not None:
-        find(url.partition(":")[0])
+def _refusals(settings: Settings) -> list[str]:
+    """Why nothing can be served with these settings, a sentence each: what they name is made, and connects to
+    nothing."""
+    makers: list[Callable[[], object]] = [
+        partial(OriginPolicy.from_settings, settings),
+        partial(Tokens.from_settings, settings),
+    ]
+    if settings.redis_url is not None:
+        makers.append(partial(_open_bus, settings.redis_url, settings.redis_channel))
+    if "database_url" in settings.model_fields_set:  # else SQLite, which an application without a history need not load
+        makers.append(lambda: find("sql")(settings.database_url, Metrics()))
+    found = []
+    for make in makers:
+        try:
+            make()
+        except UsageError as error:
+            found.append(str(error))
+    return found
+
+
+def _open_bus(url: str, channel: str) -> object:
+    return find_bus(url)(url, channel, Metrics())
 
 
 def _application(name: str) -> Any:
@@ -183,7 +205,7 @@ def _shown(host: str) -> str:
 
 @cli.command()
 def check() -> None:
-    """Print the settings in effect, secrets hidden, and fail if they are unsafe."""
+    """Print the settings in effect, secrets hidden, and fail if they are unsafe or cannot be served with."""
     settings = _settings()
     _warn_of_unknown_settings()
     for name in Settings.model_fields:
@@ -195,7 +217,10 @@ def check() -> None:
     problems = settings.problems()
     for problem in problems:
         typer.echo(f"unsafe: {problem}", err=True)
-    if problems:
+    refusals = _refusals(settings)
+    for refusal in refusals:
+        typer.echo(f"realtime: {refusal}", err=True)
+    if problems or refusals:
         raise typer.Exit(1)
     typer.echo(f"These settings are fine for {settings.environment}.", err=True)
 

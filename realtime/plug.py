@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from realtime.errors import UsageError
+from realtime.redaction import hide_password
 
 GROUP: Final = "realtime.adapters"
 OURS: Final = {
@@ -46,6 +47,8 @@ OURS: Final = {
     "prometheus": "adapters.prometheus:Exporter",
 }
 """What stands beside us; named here too so that a checkout works that was never installed."""
+STORES: Final = ("names+", "journal+", "sessions+", "answers+")
+"""How the names of adapters begin that keep something; a bus has its scheme alone."""
 
 
 @cache
@@ -55,11 +58,28 @@ def find(name: str) -> Any:
         if name not in OURS or entry.value != OURS[name]:
             return entry.load()
     if name not in OURS:
-        known = sorted({entry.name for entry in entry_points(group=GROUP)} | set(OURS))
-        raise UsageError(f"there is no adapter called {name!r}; known are {', '.join(known)}")
+        raise _unknown(name, {entry.name for entry in entry_points(group=GROUP)} | set(OURS))
     module, _, attribute = OURS[name].partition(":")
     check_neighbour("adapters")
     return getattr(import_module(module), attribute)
+
+
+def find_bus(url: str) -> Any:
+    """What opens the bus of this URL: ``open(url, channel, metrics)``. Raises UsageError for a URL without a scheme
+    and for one that no bus has; a password in it is not repeated."""
+    scheme, there, _ = url.partition("://")
+    if not there:
+        raise UsageError(f"a Redis URL is written redis://HOST:PORT/DATABASE, not {hide_password(url)!r}")
+    ours = {name for name, place in OURS.items() if place.endswith(":open_bus")}
+    theirs = {entry.name for entry in entry_points(group=GROUP)} - set(OURS)
+    known = ours | {name for name in theirs if not name.startswith(STORES)}
+    if scheme not in known:
+        raise _unknown(scheme, known)
+    return find(scheme)
+
+
+def _unknown(name: str, known: set[str]) -> UsageError:
+    return UsageError(f"there is no adapter called {name!r}; known are {', '.join(sorted(known))}")
 
 
 def check_neighbour(package: str) -> None:

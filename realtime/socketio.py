@@ -13,7 +13,7 @@ from socketio import exceptions as exceptions
 
 from realtime.errors import UsageError
 from realtime.metrics import Metrics
-from realtime.plug import find
+from realtime.plug import find_bus
 from realtime.ports import Bus
 from realtime.roster import BusManager
 from realtime.roster import LocalManager as AsyncManager
@@ -54,7 +54,7 @@ class AsyncRedisManager(BusManager):
 
 
 def _open(url: str, channel: str, metrics: Metrics) -> Bus:
-    bus: Bus = find(url.partition(":")[0])(url, channel, metrics)
+    bus: Bus = find_bus(url)(url, channel, metrics)
     return bus
 
 

@@ -190,6 +190,42 @@ def test_check_fails_on_unsafe_settings_and_names_each(tmp_path: Path) -> None:
     assert "unsafe: REALTIME_ALLOWED_ORIGINS is empty" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("TRUSTED_PROXIES", "foo", "A trusted proxy is an address or a network"),
+        ("JWT_ALGORITHM", "RS256", "RS256 needs a public key"),
+        (
+            "REDIS_URL",
+            "http://u:hidden-password@localhost:6379",
+            "there is no adapter called 'http'; known are redis, ",
+        ),
+        ("REDIS_URL", "localhost:6379", "a Redis URL is written redis://HOST:PORT/DATABASE, not 'localhost:6379'"),
+        ("REDIS_URL", "redis://u:hidden-password@[bad", "The redis:// URL cannot be read"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:hidden-password@localhost/x",
+            "The database URL begins with postgresql://; expected ",
+        ),
+    ],
+)
+def test_check_and_serve_refuse_the_same_settings_with_the_same_sentence(
+    name: str, value: str, words: str, tmp_path: Path
+) -> None:
+    env = {f"REALTIME_{name}": value}
+    serving, checked = run("serve", folder=tmp_path, env=env), run("check", folder=tmp_path, env=env)
+    assert words in refusal(serving)
+    assert checked.returncode == 1, checked
+    assert checked.stderr == serving.stderr
+    assert "hidden-password" not in checked.stdout + checked.stderr
+
+
+def test_check_names_all_that_cannot_be_served_with(tmp_path: Path) -> None:
+    env = {"REALTIME_TRUSTED_PROXIES": "foo", "REALTIME_REDIS_URL": "localhost", "REALTIME_ENVIRONMENT": "production"}
+    told = run("check", folder=tmp_path, env=env).stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == ["unsafe", "unsafe", "realtime", "realtime"]
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_setting_that_cannot_be_read_is_a_sentence(command: str, tmp_path: Path) -> None:
     env = {"REALTIME_ENVIRONMENT": "staging", "REALTIME_PING_TIMEOUT_SECONDS": "-1"}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from adapters.polling import Polling
 from adapters.redis import open_bus
 from realtime.errors import UsageError
-from realtime.plug import OURS, check_neighbour, find
+from realtime.plug import OURS, check_neighbour, find, find_bus
 from tests.serving import ROOT
 
 
@@ -27,6 +29,35 @@ def test_a_name_finds_what_it_names() -> None:
 def test_an_unknown_name_is_a_sentence_that_names_the_known() -> None:
     with pytest.raises(UsageError, match=r"there is no adapter called 'nats'; known are .*redis"):
         find("nats")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "rediss://localhost", "redis+cluster://a:1,b:2", "valkey://localhost"]
+)
+def test_a_bus_is_found_by_the_scheme_of_its_url(url: str) -> None:
+    assert find_bus(url) is open_bus
+
+
+@pytest.mark.parametrize("scheme", ["nats", "http", "sql", "prometheus", "names+redis", "sse", ""])
+def test_what_is_no_bus_is_a_sentence_that_names_the_buses(scheme: str) -> None:
+    known = "redis, redis\\+cluster, redis\\+sentinel, rediss, valkey"
+    with pytest.raises(UsageError, match=rf"^there is no adapter called '{re.escape(scheme)}'; known are {known}$"):
+        find_bus(f"{scheme}://localhost")
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "localhost", "redis:localhost", ""])
+def test_a_url_without_a_scheme_is_a_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match=f"^a Redis URL is written redis://HOST:PORT/DATABASE, not '{url}'$"):
+        find_bus(url)
+
+
+@pytest.mark.parametrize("name", ["nats", "names+nats"])
+def test_a_bus_of_somebody_else_is_known_and_a_store_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = [EntryPoint(name, "somebody.elses:thing", "realtime.adapters")]
+    monkeypatch.setattr("realtime.plug.entry_points", lambda **_: theirs)
+    with pytest.raises(UsageError) as told:
+        find_bus("http://localhost")
+    assert ("nats" in str(told.value)) == (name == "nats")
 
 
 @pytest.fixture

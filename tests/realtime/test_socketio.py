@@ -58,6 +58,12 @@ def test_redis_options_are_refused_with_a_sentence() -> None:
         socketio.AsyncRedisManager("redis://localhost", redis_options={"socket_timeout": 3})
 
 
+@pytest.mark.parametrize("url", ["localhost:6379", "localhost"])
+def test_a_url_without_a_scheme_is_refused_with_a_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match=f"a Redis URL is written redis://HOST:PORT/DATABASE, not '{url}'"):
+        socketio.AsyncRedisManager(url)
+
+
 @asynccontextmanager
 async def two(url: str) -> AsyncIterator[tuple[list[Any], list[SocketIOClient], str]]:
     """Two servers on one Redis, a client at each, and the channel."""

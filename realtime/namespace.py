@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, ClassVar, Final, TypeVar, overload
 
 from fastapi.params import Depends
@@ -32,10 +31,19 @@ from realtime.names import LIFECYCLE_EVENTS, NAME_LIMIT, Reason
 from realtime.peer import Peer
 from realtime.resolve import Call, Plan, compile_plan
 from realtime.rooms import Target
-from realtime.slips import check_methods
+from realtime.slips import check_hook, check_methods, check_object, check_parameters
 from realtime.spoken import name_and_args
 
-HOOKS: Final = ("authorize", "connected", "disconnected", "expired", "may_join", "joined", "left")
+HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "authorize": ("auth",),
+    "connected": (),
+    "disconnected": ("reason",),
+    "expired": (),
+    "may_join": ("room",),
+    "joined": ("room",),
+    "left": ("room",),
+}
+"""And the arguments that they are given; they take as many as they declare."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK = "__realtime_event__"
 
@@ -150,6 +158,9 @@ class Namespace:
         Raises UsageError for a bad path, a signature that cannot be compiled, and a method that is nearly a hook.
         """
         self.name = path or self.path
+        if path is None and not self.name:
+            kind = type(self).__qualname__
+            raise UsageError(f'{kind} has no path: write `path = "/..."` in the class, or {kind}("/...")')
         if not self.name.startswith("/") or len(self.name) > NAME_LIMIT or "," in self.name or "?" in self.name:
             raise UsageError(f"a namespace begins with / and has neither , nor ? in it; {self.name!r} came")
         self._dependencies = tuple(dependencies)
@@ -214,16 +225,13 @@ class Namespace:
             handler.count_in(self._home.metrics)
 
     def _add_hook(self, name: str, function: Callable[..., Any]) -> None:
-        self._hooks[name] = self._compile(function, name, (), json_ready=False)
+        plan = self._hooks[name] = self._compile(function, name, (), json_ready=False)
+        check_hook(f"{self.name} {name}", HOOKS[name], [each.name for each in plan.arguments if each.required])
 
     def _compile(
         self, function: Callable[..., Any], name: str, dependencies: Sequence[Depends], *, json_ready: bool = True
     ) -> Plan:
-        if next(iter(signature(function).parameters), None) == "sid":
-            raise UsageError(
-                f"{self.name} {name}: events of a typed namespace are not given a sid; "
-                "take `socket: Socket` (socket.sid is it), or leave it out"
-            )
+        check_parameters(function, f"{self.name} {name}")
         return compile_plan(
             function,
             injectables=(Socket, Namespace),
@@ -365,6 +373,12 @@ class Namespace:
         if name == "authorize" and given == (None,) and not plan.arguments[0].required:
             given = ()
         return await plan.run(SocketCall(given, socket, self))
+
+
+def name_of(namespace: Namespace) -> str:
+    """The name of what is to be included. Raises UsageError for a class, and for anything else that is no Namespace."""
+    check_object(namespace, Namespace)
+    return namespace.name
 
 
 def _check_rate(socket: Socket, handler: EventHandler, now: float) -> None:

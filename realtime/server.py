@@ -27,7 +27,7 @@ from realtime.errors import AccessError, UsageError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
-from realtime.namespace import Namespace
+from realtime.namespace import Namespace, name_of
 from realtime.outbox import bounds_of
 from realtime.peer import Peer
 from realtime.plug import find
@@ -282,13 +282,13 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     def include(self, namespace: Namespace) -> Namespace:
         """Serve a typed namespace. Raises UsageError when its name is taken."""
-        taken = namespace.name in self.handlers or namespace.name in self.namespace_handlers
-        if taken or namespace.name in self.application.typed:
-            raise UsageError(f"the namespace {namespace.name} has handlers already")
+        name = name_of(namespace)
+        if name in self.handlers or name in self.namespace_handlers or name in self.application.typed:
+            raise UsageError(f"the namespace {name} has handlers already")
         namespace.move_in(self)
-        self.application.typed[namespace.name] = namespace
+        self.application.typed[name] = namespace
         if namespace.recovery:
-            self.returning.keep(namespace.name)
+            self.returning.keep(name)
         return namespace
 
     @property

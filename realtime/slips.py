@@ -1,9 +1,9 @@
-"""Pure: no I/O, no clock, no task. Slips in a namespace class that nothing else would notice: a misspelt hook lets
-everybody in, and a method in python-socketio's manner is never called."""
+"""Pure: no I/O, no clock, no task. Slips in a namespace that nothing else would notice: a misspelt hook lets everybody
+in, a method in python-socketio's manner is never called, an unannotated ``socket`` is what the client sends first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, isroutine, signature
 from typing import Any, Final
@@ -40,6 +40,44 @@ def check_methods(kind: type, base: type, hooks: Iterable[str], events: Iterable
             )
 
 
+def check_parameters(function: Callable[..., Any], where: str) -> None:
+    """Raises UsageError for a parameter whose name says that something else is expected than what will be given."""
+    parameters = list(_signature_of(function))
+    if parameters and parameters[0].name == "sid":
+        raise UsageError(
+            f"{where}: events of a typed namespace are not given a sid; "
+            "take `socket: Socket` (socket.sid is it), or leave it out"
+        )
+    for each in parameters:
+        if each.name == "socket" and each.annotation is Parameter.empty and each.default is Parameter.empty:
+            raise UsageError(
+                f"{where}: the parameter socket has no annotation, so a value from the client would be given for it; "
+                "write `socket: Socket`"
+            )
+
+
+def check_hook(where: str, given: Sequence[str], wanted: Sequence[str]) -> None:
+    """``wanted`` are the arguments without which the hook cannot run. Raises UsageError where fewer are given."""
+    if len(wanted) > len(given):
+        raise UsageError(
+            f"{where}: this hook is given {', '.join(given) or 'no arguments'} (and Socket, HTTPConnection or "
+            f"Depends(...) as it asks for them); it wants {', '.join(wanted)}"
+        )
+
+
+def check_object(thing: object, kind: type) -> None:
+    """Raises UsageError unless ``thing`` is an object of ``kind``."""
+    if isinstance(thing, type) and issubclass(thing, kind):
+        name = thing.__qualname__
+        raise UsageError(f"include takes an object, and {name} is a class: write include({name}())")
+    if not isinstance(thing, kind):
+        came = thing.__qualname__ if isinstance(thing, type) else type(thing).__qualname__
+        raise UsageError(
+            f"include takes an object of a class derived from realtime.Namespace, not {came}; "
+            "python-socketio's own are given to server.register_namespace"
+        )
+
+
 def _check_name(kind: type, name: str, method: Any, hooks: tuple[str, ...]) -> None:
     if name in _INSTEAD:
         raise UsageError(f"{_of(kind, name)} is never called: that is python-socketio's name; write {_INSTEAD[name]}")
@@ -70,12 +108,17 @@ def _is_about_a_client(method: Any) -> bool:
 
 
 def _names(method: Any) -> list[str]:
-    """Of the parameters that are given by their place; none where they cannot be read."""
+    """Of the parameters that are given by their place."""
+    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in _signature_of(method) if each.kind in by_place]
+
+
+def _signature_of(function: Any) -> Iterable[Parameter]:
+    """Nothing where it cannot be read: whoever compiles it says so."""
     try:
-        found = signature(method).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [each.name for each in found if each.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+        return signature(function).parameters.values()
+    except (TypeError, ValueError, NameError):
+        return ()
 
 
 def _of(kind: type, name: str) -> str:

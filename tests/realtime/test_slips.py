@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pytest
+import socketio
+from fastapi import Depends, FastAPI
 
-from realtime import Namespace, Socket, UsageError, event
+from realtime import Namespace, Realtime, Server, Socket, UsageError, event
 
 
 def namespace(**methods: Any) -> Namespace:
@@ -110,3 +112,114 @@ def test_a_slip_in_a_class_above_is_found_as_well() -> None:
 
     with pytest.raises(UsageError, match="authorise is never called: did you mean authorize"):
         Below()
+
+
+# ── parameters ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def bare(socket, text: str) -> None: ...  # type: ignore[no-untyped-def]
+
+
+async def bare_second(text: str, socket) -> None: ...  # type: ignore[no-untyped-def]
+
+
+async def with_default(text: str, socket: str = "a kind of wall plug") -> None: ...
+
+
+async def of_the_client(socket: str) -> None: ...
+
+
+async def depending(socket=Depends(lambda: 1)) -> None: ...  # type: ignore[no-untyped-def]
+
+
+@pytest.mark.parametrize("handler", [bare, bare_second])
+def test_an_unannotated_socket_is_refused_with_a_hint(handler: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match=r"^/board say: the parameter socket has no annotation.*`socket: Socket`$"):
+        Namespace("/board").event("say")(handler)
+    with pytest.raises(UsageError, match=r"^/board left: the parameter socket has no annotation"):
+        Namespace("/board").hook("left")(handler)
+
+
+@pytest.mark.parametrize("handler", [with_default, of_the_client, depending])
+def test_a_socket_that_says_what_it_is_is_taken_as_that(handler: Callable[..., Any]) -> None:
+    board = Namespace("/board")
+    board.event("say")(handler)
+    assert set(board.events) == {"say"}
+
+
+# ── hooks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def nothing() -> None: ...
+
+
+async def one(socket: Socket, a: str) -> None: ...
+
+
+async def two(socket: Socket, a: str, b: str) -> None: ...
+
+
+async def one_and_more(a: str, b: str = "", *rest: str) -> None: ...
+
+
+async def by_name(a: str, *, b: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "hook", "words"),
+    [
+        ("connected", one, "is given no arguments .*; it wants a$"),
+        ("expired", one, "is given no arguments .*; it wants a$"),
+        ("authorize", two, "is given auth .*; it wants a, b$"),
+        ("disconnected", two, "is given reason .*; it wants a, b$"),
+        ("may_join", by_name, "is given room .*; it wants a, b$"),
+        ("joined", two, "is given room .*; it wants a, b$"),
+        ("left", two, "is given room .*; it wants a, b$"),
+    ],
+)
+def test_a_hook_that_wants_more_than_it_is_given_is_refused(name: str, hook: Callable[..., Any], words: str) -> None:
+    with pytest.raises(UsageError, match=rf"^/board {name}: this hook {words}"):
+        Namespace("/board").hook(name)(hook)
+    with pytest.raises(UsageError, match=rf"^/board {name}: this hook {words}"):
+        namespace(**{name: staticmethod(hook)})
+
+
+@pytest.mark.parametrize("name", ["authorize", "disconnected", "may_join", "joined", "left"])
+@pytest.mark.parametrize("hook", [nothing, one, one_and_more])
+def test_a_hook_may_want_less_and_take_more(name: str, hook: Callable[..., Any]) -> None:
+    board = Namespace("/board")
+    assert board.hook(name)(hook) is hook
+
+
+# ── including ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Board(Namespace):
+    path: ClassVar[str] = "/board"
+
+
+class Pathless(Namespace):
+    """Written in a hurry."""
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (Board, r"include takes an object, and Board is a class: write include\(Board\(\)\)"),
+        (socketio.AsyncNamespace("/x"), "not AsyncNamespace; python-socketio's own are given to"),
+        (str, "not str;"),
+        (None, "not NoneType;"),
+    ],
+)
+def test_what_is_no_namespace_object_is_not_included(thing: Any, words: str) -> None:
+    for include in (Server().include, Realtime(FastAPI()).include):
+        with pytest.raises(UsageError, match=words):
+            include(thing)
+
+
+def test_a_class_without_a_path_is_told_where_to_write_it() -> None:
+    with pytest.raises(
+        UsageError, match=r'^Pathless has no path: write `path = "/\.\.\."` in the class, or Pathless\('
+    ):
+        Pathless()
+    assert Pathless("/given").name == "/given"

@@ -52,6 +52,19 @@ class Keeper:
             if encoded is not None:
                 yield encoded
 
+    def catch_up(
+        self, dialect: Dialect, entries: Iterable[Entry], mark: str, through: Callable[[], None]
+    ) -> Iterator[Encoded]:
+        """The same, and the last of them carries ``mark``; ``through`` is called before it."""
+        last = None
+        for entry in entries:
+            if last is not None:
+                yield from self.again(dialect, (last,))
+            last = entry
+        if last is not None:
+            through()
+            yield from self.again(dialect, (last,), mark)
+
     def _form(self, dialect: Dialect, entry: Entry) -> Encoded | None:
         key = (dialect, entry.position.offset)
         try:

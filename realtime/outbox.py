@@ -31,15 +31,17 @@ def bounds_of(settings: Settings) -> Bounds:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    encoded: Encoded
-    volatile: bool
-    key: str | None
+    encoded: Encoded | None
+    volatile: bool = False
+    key: str | None = None
+    frames: Iterator[Encoded] | None = None
+    """Where ``encoded`` is None: a replay, made frame by frame when its turn comes."""
 
 
 class Outbox:
     """One client's way out. Belongs to the event loop of its session."""
 
-    __slots__ = ("_ahead", "_backlog", "_bounds", "_on_drop", "_size", "_wire", "way")
+    __slots__ = ("_backlog", "_bounds", "_on_drop", "_size", "_wire", "replays", "way")
 
     def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
         self._bounds = bounds
@@ -49,11 +51,12 @@ class Outbox:
         """The wire's ``send`` while a frame would leave at once, else None. Who calls it and hears False sets it to
         None; the fan-out does so without the call of ``offer``."""
         self._backlog: deque[_Waiting] | None = None
-        self._ahead: deque[Iterator[Encoded]] | None = None
         self._size = 0
+        self.replays = 0
+        """How many are not through yet. They lie in the backlog, and are not counted there."""
 
     def __len__(self) -> int:
-        return len(self._backlog) if self._backlog else 0
+        return len(self._backlog) - self.replays if self._backlog else 0
 
     @property
     def free(self) -> bool:
@@ -95,18 +98,14 @@ class Outbox:
             self._forget(lambda waiting: waiting.key == key, "superseded")
         if backlog and self._over(encoded):
             self._forget(lambda waiting: waiting.volatile, "volatile")
-        if backlog and self._over(encoded):
+        if self._backlog and self._over(encoded):
             return self._too_much(encoded, volatile, key)
         self._keep(encoded, volatile, key)
         return True
 
-    @property
-    def replays(self) -> int:
-        """How many are not through yet."""
-        return len(self._ahead) if self._ahead else 0
-
     def replay(self, frames: Iterator[Encoded]) -> None:
-        """These leave before what waits, each when the wire has room for it: made one by one, and not counted."""
+        """These leave after what waits and before what is offered from now on, each when the wire has room for it: made
+        one by one, and not counted."""
         if self.way is not None:
             for encoded in frames:
                 if not self.way(encoded):
@@ -115,9 +114,20 @@ class Outbox:
                     break
             else:
                 return
-        if self._ahead is None:
-            self._ahead = deque()
-        self._ahead.append(frames)
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.append(_Waiting(None, frames=frames))
+        self.replays += 1
+
+    def end_replays(self) -> None:
+        """Nothing more of the first replay, nor of what was to follow it: else who comes back would show an offset
+        beyond what it missed."""
+        while self.replays and self._backlog:
+            if self._backlog.pop().encoded is None:
+                self.replays -= 1
+            else:
+                self._on_drop("replay")
+        self._size = sum(each.encoded.size for each in self._backlog or () if each.encoded is not None)
 
     def take(self) -> Encoded | None:
         """The wire has room: the next frame; None leaves the wire marked as free."""
@@ -127,38 +137,41 @@ class Outbox:
         return encoded
 
     def _first(self) -> Encoded | None:
-        while self._ahead:
-            encoded = next(self._ahead[0], None)
+        while self._backlog:
+            first = self._backlog[0]
+            if first.encoded is not None:
+                return self._next()
+            encoded = next(first.frames, None) if first.frames is not None else None
             if encoded is not None:
                 return encoded
-            self._ahead.popleft()
-        return self._next() if self._backlog else None
+            if self._backlog and self._backlog[0] is first:  # to make a frame may end the session
+                self._backlog.popleft()
+                self.replays -= 1
+        return None
 
     def put_back(self, encoded: Encoded) -> None:
         """What was taken did not fit after all: it is the first of what waits."""
-        if self._ahead:
-            self._ahead.appendleft(iter((encoded,)))
-            return
         if self._backlog is None:
             self._backlog = deque()
-        self._backlog.appendleft(_Waiting(encoded, False, None))
+        self._backlog.appendleft(_Waiting(encoded))
         self._size += encoded.size
 
     def clear(self) -> None:
-        self._backlog = self._ahead = None
-        self._size = 0
+        self._backlog = None
+        self._size = self.replays = 0
 
     def _over(self, encoded: Encoded) -> bool:
-        assert self._backlog is not None
-        return len(self._backlog) >= self._bounds.messages or self._size + encoded.size > self._bounds.size_bytes
+        waiting = len(self)
+        full = waiting >= self._bounds.messages or self._size + encoded.size > self._bounds.size_bytes
+        return waiting > 0 and full
 
     def _too_much(self, encoded: Encoded, volatile: bool, key: str | None) -> bool:
         if volatile:
             self._on_drop("volatile")
             return True
         if self._bounds.policy == "drop_oldest":
-            while self._backlog and self._over(encoded):
-                self._next()
+            while self._over(encoded):
+                self._forget_oldest()
                 self._on_drop("drop_oldest")
             self._keep(encoded, volatile, key)
             return True
@@ -173,8 +186,17 @@ class Outbox:
     def _next(self) -> Encoded:
         assert self._backlog
         encoded = self._backlog.popleft().encoded
+        assert encoded is not None
         self._size -= encoded.size
         return encoded
+
+    def _forget_oldest(self) -> None:
+        assert self._backlog is not None
+        for place, waiting in enumerate(self._backlog):
+            if waiting.encoded is not None:
+                del self._backlog[place]
+                self._size -= waiting.encoded.size
+                return
 
     def _forget(self, which: Callable[[_Waiting], bool], reason: str) -> None:
         assert self._backlog is not None
@@ -182,7 +204,7 @@ class Outbox:
             return
         kept: deque[_Waiting] = deque()
         for waiting in self._backlog:
-            if which(waiting):
+            if waiting.encoded is not None and which(waiting):
                 self._size -= waiting.encoded.size
                 self._on_drop(reason)
             else:

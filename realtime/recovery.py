@@ -42,6 +42,8 @@ class Record(NamedTuple):
     """Everything for it up to here was handed to its connection."""
     incomplete: str | None = None
     """Why it cannot be proved complete."""
+    moved: bool = False
+    """``base`` is later than where it connected: who shows no offset may have missed what was before it."""
 
 
 class Replay(NamedTuple):
@@ -79,6 +81,8 @@ def resume(record: Record, offered: Position | None, since: Since) -> Replay | R
 
 def starting_point(record: Record, offered: Position | None) -> Position | Refused:
     """From where on the log has to be read for this client."""
+    if offered is None and record.moved:
+        return Refused("rooms")
     shown = record.base if offered is None else offered
     if shown.epoch != record.position.epoch:
         return Refused("epoch")

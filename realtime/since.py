@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
+from realtime.encoded import Encoded
 from realtime.errors import LimitError
 from realtime.hub import Hub
+from realtime.keeper import Keeper
 from realtime.metrics import Metrics
-from realtime.positions import Position
+from realtime.positions import Entry, Position
 from realtime.session import Member
+from realtime.trail import Trail
 
 REPLAYS_LIMIT: Final = 100
 """Replays of one connection that are not through yet: each holds on to its part of the log."""
@@ -52,7 +56,22 @@ def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: 
             missed = (entry for entry in found if member.sid not in entry.draft.skip)
             if rooms is None:
                 session.outbox.clear()
-            # Who has a pid goes on from the newest offset it was given: that must not go back.
-            session.outbox.replay(keeper.again(session.dialect, missed, None if member.trail is None else keeper.mark))
+            session.outbox.replay(_frames(keeper, member, missed))
     metrics.recoveries.add(outcome.reason or "since")
     return outcome
+
+
+def _frames(keeper: Keeper, member: Member, missed: Iterator[Entry]) -> Iterator[Encoded]:
+    """Who has a pid goes on from the last offset it was given. So that is the newest of now when it has all of this,
+    and no other than before while it is still being let in."""
+    trail: Trail | None = member.trail
+    dialect = member.session.dialect
+    if trail is None:
+        return keeper.again(dialect, missed)
+    if trail.returning:
+        return keeper.again(dialect, missed, str(trail.base))
+    first = next(missed, None)
+    if first is None:
+        return iter(())
+    trail.catch_up(keeper.log.last)
+    return keeper.catch_up(dialect, chain((first,), missed), keeper.mark, trail.caught_up)

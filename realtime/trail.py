@@ -29,7 +29,8 @@ class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_left", "_stays", "absent", "kept", "missed", "offer", "pid", "reason", "record", "returning",
+        "_base", "_left", "_moved", "_stays", "absent", "catching_up", "kept",
+        "missed", "offer", "pid", "reason", "record", "returning",
         "taken", "upto",
     )  # fmt: skip
 
@@ -64,6 +65,9 @@ class Trail:
         self.absent: Absent | None = None
         self.upto = base.offset
         self._base = base
+        self._moved = False
+        self.catching_up = 0
+        """Replays on a wish of its own that are not through yet."""
         self._stays: dict[Any, tuple[int, bool]] = {}
         self._left: list[Stay] = []
 
@@ -76,6 +80,7 @@ class Trail:
         self.returning = True
         seen = self.offer.position if self.offer is not None else None
         self._base = max(record.base, seen) if seen is not None else record.base
+        self._moved = False
         entered, self._stays = self._stays, {}
         self._left = [stay for stay in record.stays if stay.until is not None and stay.until > self._base.offset]
         for stay in record.stays:
@@ -105,7 +110,23 @@ class Trail:
         if len(self._left) > LEFT_LIMIT:
             forgotten = self._left.pop(0)
             assert forgotten.until is not None
-            self._base = Position(self._base.epoch, max(self._base.offset, forgotten.until))
+            self._forget_before(forgotten.until)
+
+    def _forget_before(self, offset: int) -> None:
+        """Who shows an older offset starts clean, and so does who was given none."""
+        if offset > self._base.offset:
+            self._base = Position(self._base.epoch, offset)
+            self._moved = True
+
+    def catch_up(self, upto: int) -> None:
+        """It is told at its wish what was said before it came to a room: the last of that carries the offset ``upto``,
+        what is before it less. Who is cut off before that one starts clean: its offset does not tell where it is."""
+        self._forget_before(upto)
+        self.catching_up += 1
+
+    def caught_up(self) -> None:
+        """The last of it leaves."""
+        self.catching_up -= 1
 
     def heard(self, log: Log, sid: str, namespace: str) -> list[Entry]:
         """What was said for it since it came."""
@@ -127,4 +148,7 @@ class Trail:
         heads += [log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
         stays = (*self._left, *(Stay(room, after, None, asked) for room, (after, asked) in self._stays.items()))
         sent = Position(log.epoch, max(self._base.offset, *heads))
-        return Record(self.pid, sid, namespace, node, user, data, stays, self._base, sent, log.newest)
+        incomplete = "replay" if self.catching_up else None
+        return Record(
+            self.pid, sid, namespace, node, user, data, stays, self._base, sent, log.newest, incomplete, self._moved
+        )  # fmt: skip

@@ -39,7 +39,7 @@ def rooms_of(record: Record) -> bytes:
 def seal_record(signer: Signer, record: Record) -> bytes:
     places = [list(place) for place in (record.base, record.sent, record.position)]
     stays = [list(stay) for stay in record.stays]
-    header = [record.sid, record.namespace, record.node, record.user, stays, places, record.incomplete]
+    header = [record.sid, record.namespace, record.node, record.user, stays, places, record.incomplete, record.moved]
     return signer.seal(_RECORD, header, (record.pid.encode("utf-8", "surrogatepass"), record.data))
 
 
@@ -87,7 +87,7 @@ def read_session(signer: Signer, fields: Mapping[bytes, bytes], pid: str) -> Rec
 def _record(header: Any, parts: list[bytes]) -> Record:
     """Raises ValueError, TypeError."""
     pid, data = parts
-    sid, namespace, node, user, stays, places, incomplete = header
+    sid, namespace, node, user, stays, places, incomplete, moved = header
     base, sent, position = (Position(_text(epoch), _whole(offset)) for epoch, offset in places)
     return Record(
         pid.decode("utf-8", "surrogatepass"),
@@ -101,6 +101,7 @@ def _record(header: Any, parts: list[bytes]) -> Record:
         sent,
         position,
         None if incomplete is None else _text(incomplete),
+        bool(moved),
     )
 
 

@@ -314,21 +314,60 @@ def test_held_frames_are_bounded_in_bytes_too_and_the_first_always_fits() -> Non
     assert drops == {"held": 1}
 
 
-def test_a_replay_goes_first_as_there_is_room_and_is_not_counted() -> None:
+def test_a_replay_leaves_after_what_waits_as_there_is_room_and_is_not_counted() -> None:
     made, wire, drops = outbox(messages=3, room=2)
     for word in ("w1", "w2", "b1", "b2"):
         assert made.offer(text(word))
     made.replay(iter([text(f"r{number}") for number in range(10)]))
     made.replay(iter([text("s")]))
+    assert (len(made), made.replays) == (2, 2)
     assert made.offer(text("b3")), "a replay of any length leaves the backlog its room"
     assert wire.said == ["w1", "w2"]
-    wire.drain(made, 4)
-    assert wire.said[2:] == ["r0", "r1", "r2", "r3"]
+    wire.drain(made, 6)
+    assert wire.said[2:] == ["b1", "b2", "r0", "r1", "r2", "r3"]
     made.put_back(wire.sent.pop())
     wire.drain(made, 100)
-    assert wire.said[2:] == [*(f"r{number}" for number in range(10)), "s", "b1", "b2", "b3"]
+    assert wire.said[2:] == ["b1", "b2", *(f"r{number}" for number in range(10)), "s", "b3"]
     assert made.free
+    assert (made.replays, made.waiting_bytes) == (0, 0)
     assert not drops
+
+
+def test_what_a_wire_puts_back_of_a_replay_is_the_first_to_leave() -> None:
+    made, wire, _ = outbox(room=5)
+
+    def put_back(encoded: Encoded) -> bool:
+        made.put_back(encoded)
+        return False
+
+    made.way = put_back  # as polling does with what fits no answer
+    made.replay(iter([text("a"), text("b")]))
+    wire.drain(made, 5)
+    assert wire.said == ["a", "b"]
+
+
+def test_a_replay_is_not_what_gives_way() -> None:
+    made, wire, drops = outbox("drop_oldest", messages=2, room=0)
+    made.replay(iter([text("r")]))
+    for word in ("a", "b", "c"):
+        assert made.offer(text(word))
+    wire.drain(made, 9)
+    assert wire.said == ["r", "b", "c"]
+    assert drops == {"drop_oldest": 1}
+
+
+def test_a_replay_that_is_ended_takes_with_it_what_was_to_follow() -> None:
+    made, wire, drops = outbox(room=0)
+    assert made.offer(text("before"))
+    made.replay(iter([text("a")]))
+    assert made.offer(text("behind"))
+    made.replay(iter([text("b")]))
+    made.end_replays()
+    assert (made.replays, made.waiting_bytes) == (0, 6)
+    assert made.offer(text("after"))
+    wire.drain(made, 9)
+    assert wire.said == ["before", "after"]
+    assert drops == {"replay": 1}
 
 
 def test_a_replay_leaves_at_once_while_there_is_room() -> None:

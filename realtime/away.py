@@ -94,7 +94,11 @@ class Away:
     def enter(self, namespace: str, sid: str, room: Any, after: int) -> bool:
         """It is put into a room meanwhile. True when this was a change."""
         absent = self._find(namespace, sid)
-        if absent is None or any(stay.room == room and stay.until is None for stay in absent.record.stays):
+        if absent is None:
+            return False
+        if absent.record.pid in self._in_room.get((namespace, room), ()):  # from now on not by its authorise step alone
+            stays = [s._replace(granted=False) if s.room == room else s for s in absent.record.stays]
+            absent.record = absent.record._replace(stays=tuple(stays))
             return False
         absent.record = absent.record._replace(stays=(*absent.record.stays, Stay(room, after)))
         self._in_room.setdefault((namespace, room), set()).add(absent.record.pid)

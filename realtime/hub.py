@@ -123,7 +123,8 @@ class Hub:
             if rooms is None:
                 raise ValueError("sid is not connected to requested namespace")
             changed = rooms.join(sid, room)
-            if changed and keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
+            trail = rooms.everyone[sid].trail if keeper is not None else None
+            if trail is not None and keeper is not None and (changed or trail.is_due(room)):
                 trail.entered(room, keeper.log.last)
             return changed
 

@@ -17,6 +17,8 @@ class Stay(NamedTuple):
     """None: it is in it still."""
     asked: bool = False
     """Entered by a name that the client chose: the rule is asked again when it comes back."""
+    granted: bool = False
+    """Entered in the authorise step: whoever comes back is in it, and hears of it, if that step enters it again."""
 
 
 class Record(NamedTuple):

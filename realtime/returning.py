@@ -89,6 +89,8 @@ class Returning:
         self._node = f"{settings.node or 'node'}.{secrets.token_hex(4)}"
         self._clock = monotonic
         self._live: dict[str, Member] = {}
+        self._asked_anew: set[Member] = set()
+        """Who is being let in again, and was in rooms that its authorise step had entered."""
         self.away = hub.away = Away(settings.recovery_limit_clients)
         self._sweeping = False
         spliced = isinstance(dialect, SocketIOText)
@@ -214,7 +216,9 @@ class Returning:
                 found = Refused("unknown")
             if isinstance(found, Replay):
                 trail.go_on(absent, keeper.log.last)
-                self._hub.restore(member, [stay.room for stay in record.stays if stay.until is None])
+                self._hub.restore(member, trail.rooms)
+                if any(stay.granted for stay in record.stays):
+                    self._asked_anew.add(member)
         if isinstance(found, Refused):
             self._give_up(absent, trail, found.reason)
         else:
@@ -230,6 +234,8 @@ class Returning:
         log = self._hub.keepers[member.namespace].log
         if trail.record is not None and user_key(member.user) != trail.record.user:
             return "user"
+        if trail.record is not None and trail.absent is None:
+            return "unknown"  # it was sent away meanwhile
         with self._hub.changing:
             if trail.record is not None:
                 found = resume(trail.as_it_is(log), trail.offer.position if trail.offer else None, log.since)
@@ -324,6 +330,7 @@ class Returning:
         trail: Trail = member.trail
         if trail.returning:
             trail.returning = False
+            self._asked_anew.discard(member)
             self._hub.keepers[member.namespace].returning -= 1
 
     @property
@@ -340,6 +347,11 @@ class Returning:
         for member in self._hub.select(namespace, target):  # and who is just being let in again
             if member.trail is not None and member.trail.absent is not None and member.state is State.PENDING:
                 absent, member.trail.absent = member.trail.absent, None
+                self.on_expired(absent)
+        for member in list(self._asked_anew):  # or was in this room, if its authorise step enters it again
+            absent = member.trail.absent
+            if member.namespace == namespace and absent is not None and member.trail.is_due(target):
+                member.trail.absent = None
                 self.on_expired(absent)
 
     # --- time

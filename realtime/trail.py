@@ -29,7 +29,7 @@ class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_left", "_moved", "_stays", "absent", "catching_up", "kept",
+        "_base", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "kept",
         "missed", "offer", "pid", "reason", "record", "returning",
         "taken", "upto",
     )  # fmt: skip
@@ -68,8 +68,10 @@ class Trail:
         self._moved = False
         self.catching_up = 0
         """Replays on a wish of its own that are not through yet."""
-        self._stays: dict[Any, tuple[int, bool]] = {}
+        self._stays: dict[Any, Stay] = {}
         self._left: list[Stay] = []
+        self._due: dict[Any, list[Stay]] = {}
+        """What the authorise step had entered, until it does so again."""
 
     def go_on(self, absent: Absent, upto: int) -> None:
         """As who it was: its rooms, and what it heard in them."""
@@ -81,32 +83,50 @@ class Trail:
         seen = self.offer.position if self.offer is not None else None
         self._base = max(record.base, seen) if seen is not None else record.base
         self._moved = False
-        entered, self._stays = self._stays, {}
-        self._left = [stay for stay in record.stays if stay.until is not None and stay.until > self._base.offset]
+        entered, self._stays, self._left, self._due = self._stays, {}, [], {}
         for stay in record.stays:
-            if stay.until is None:
-                self._stays[stay.room] = (stay.after, stay.asked)
-        for room, stay_now in entered.items():
-            self._stays.setdefault(room, stay_now)
+            if stay.granted:
+                self._due.setdefault(stay.room, []).append(stay)
+            else:
+                self._restore(stay)
+        for room, stay in entered.items():
+            self._stays.setdefault(room, stay)
+
+    def _restore(self, stay: Stay) -> None:
+        if stay.until is None:
+            self._stays[stay.room] = stay
+        elif stay.until > self._base.offset:
+            self._left.append(stay)
+
+    @property
+    def rooms(self) -> list[Any]:
+        """Those it is in."""
+        return list(self._stays)
+
+    def is_due(self, room: Any) -> bool:
+        """Was it in this room because the authorise step had entered it, and has not done so again?"""
+        return room in self._due
 
     def entered(self, room: Any, after: int) -> None:
-        self._stays.setdefault(room, (after, False))
+        for stay in self._due.pop(room, ()):
+            self._restore(stay)
+        self._stays.setdefault(room, Stay(room, after, granted=self.returning))
 
     def asked_for(self, room: Any) -> None:
         """It named this room itself."""
         stay = self._stays.get(room)
         if stay is not None:
-            self._stays[room] = (stay[0], True)
+            self._stays[room] = stay._replace(asked=True)
 
     def rooms_asked_for(self) -> list[Any]:
         """Those it is in and had named itself."""
-        return [room for room, (_, asked) in self._stays.items() if asked]
+        return [stay.room for stay in self._stays.values() if stay.asked]
 
     def left(self, room: Any, until: int) -> None:
         stay = self._stays.pop(room, None)
-        if stay is None or stay[0] >= until:
+        if stay is None or stay.after >= until:
             return  # nothing was said in it meanwhile
-        self._left.append(Stay(room, stay[0], until, stay[1]))
+        self._left.append(stay._replace(until=until))
         if len(self._left) > LEFT_LIMIT:
             forgotten = self._left.pop(0)
             assert forgotten.until is not None
@@ -144,9 +164,9 @@ class Trail:
 
     def record_of(self, log: Log, sid: str, namespace: str, node: str, user: str, data: bytes) -> Record:
         """As it is now."""
-        heads = [head for room, (after, _) in self._stays.items() if (head := log.head(room)) > after]
+        heads = [head for stay in self._stays.values() if (head := log.head(stay.room)) > stay.after]
         heads += [log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
-        stays = (*self._left, *(Stay(room, after, None, asked) for room, (after, asked) in self._stays.items()))
+        stays = (*self._left, *self._stays.values())
         sent = Position(log.epoch, max(self._base.offset, *heads))
         incomplete = "replay" if self.catching_up else None
         return Record(

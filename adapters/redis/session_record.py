@@ -105,15 +105,17 @@ def _record(header: Any, parts: list[bytes]) -> Record:
     )
 
 
-def _stay(room: Any, after: Any, until: Any = None, asked: Any = False) -> Stay:
-    return Stay(_text(room), _whole(after), None if until is None else _whole(until), bool(asked))
+def _stay(room: Any, after: Any, until: Any = None, asked: Any = False, granted: Any = False) -> Stay:
+    return Stay(_text(room), _whole(after), None if until is None else _whole(until), bool(asked), bool(granted))
 
 
 def _changed(record: Record, entered: bool, room: str, offset: int) -> Record:
     stays = record.stays
     if entered:
         if any(stay.room == room and stay.until is None for stay in stays):
-            return record
+            return record._replace(
+                stays=tuple([stay._replace(granted=False) if stay.room == room else stay for stay in stays])
+            )
         return record._replace(stays=(*stays, Stay(room, offset)))
     return record._replace(
         stays=tuple(

@@ -626,3 +626,81 @@ class DeafBus:
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Club:
+    """Its authorise step puts into ``admins`` whoever says so, and everybody into ``all``."""
+
+    def __init__(self) -> None:
+        self.server = Server(settings=settings_for())
+        self.club = self.server.include(Namespace("/chat", recovery=True))
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+
+        @self.club.hook("authorize")
+        async def authorize(socket: Socket, auth: Any = None) -> Identity:
+            self.asked += 1
+            await asyncio.wait_for(self.gate.wait(), SECONDS)
+            socket.enter("all")
+            if auth.get("admin"):
+                socket.enter("admins")
+            return Identity("alice")
+
+    async def come(self, guest: Guest, admin: bool) -> dict[str, Any]:
+        guest.auth = {"admin": admin}
+        return await guest.come()
+
+    def rooms(self, guest: Guest) -> set[Any]:
+        return set(self.server.hub.rooms_of(guest.sid, "/chat"))
+
+
+async def test_what_the_authorise_step_gave_it_has_to_give_again() -> None:
+    club = Club()
+    guest = Guest(club.server)
+    await club.come(guest, admin=True)
+    for number, admin in ((1, True), (3, False), (5, True)):
+        guest.cut()
+        await club.club.emit("note", number, to="admins")
+        await club.club.emit("note", number + 1, to="all")
+        assert (await club.come(guest, admin))["recovered"] is True
+        assert club.rooms(guest) == {guest.sid, "all", *(["admins"] if admin else [])}
+    assert guest.told == [1, 2, 4, 6], "what was said to the admins while it was none is not for it"
+
+
+async def test_left_meanwhile_it_is_no_longer_told_of_either() -> None:
+    club = Club()
+    guest = Guest(club.server)
+    await club.come(guest, admin=True)
+    guest.cut()
+    await club.club.emit("note", 1, to="admins")
+    await club.server.leave_room(guest.sid, "admins", "/chat")
+    assert (await club.come(guest, admin=False))["recovered"] is True
+    assert guest.told == []
+
+
+async def test_put_into_the_room_while_it_is_away_it_is_in_it() -> None:
+    club = Club()
+    guest = Guest(club.server)
+    await club.come(guest, admin=True)
+    guest.cut()
+    await club.club.emit("note", 1, to="admins")
+    await club.server.enter_room(guest.sid, "admins", "/chat")
+    assert (await club.come(guest, admin=False))["recovered"] is True
+    assert (guest.told, "admins" in club.rooms(guest)) == ([1], True)
+
+
+async def test_a_room_that_is_sent_away_is_so_with_whom_its_authorise_step_is_asked_about() -> None:
+    club = Club()
+    guest = Guest(club.server)
+    await club.come(guest, admin=True)
+    guest.cut()
+    club.gate.clear()
+    coming = asyncio.ensure_future(club.come(guest, admin=True))
+    while club.asked < 2:
+        await asyncio.wait({coming}, timeout=0)
+    await club.club.emit("note", 1, to="admins")
+    club.server.returning.forget("/chat", "admins")
+    club.gate.set()
+    assert (await coming)["reason"] == "unknown"
+    assert (guest.told, club.asked) == ([], 3)

@@ -83,3 +83,19 @@ def test_what_was_heard_since_it_came() -> None:
     assert [entry.offset for entry in trail.heard(log, "sid", "/")] == [1]
     fill(log, "a", "a")
     assert trail.heard(log, "sid", "/") == []
+
+
+def test_rooms_of_the_authorise_step_are_those_that_it_enters_again() -> None:
+    log, trail = Log("e"), Trail("new", at(9), Offer("old", at(0)))
+    fill(log, *["x"] * 9)
+    stays = (Stay("a", 1, 4, granted=True), Stay("a", 5, granted=True), Stay("b", 1, 4, granted=True))
+    before = Record("old", "sid", "/", "", "", b"", (*stays, Stay("c", 2, granted=True)), at(0), at(7), at(8))
+    trail.go_on(Absent(before, 0), 9)
+    assert (trail.rooms, trail.is_due("a"), trail.as_it_is(log).stays) == ([], True, ())
+    trail.entered("a", 9)
+    assert (trail.rooms, trail.is_due("a"), trail.is_due("c")) == (["a"], False, True)
+    assert trail.as_it_is(log).stays == (Stay("a", 1, 4, granted=True), Stay("a", 5, granted=True))
+    trail.entered("new", 9)
+    trail.returning = False
+    trail.entered("later", 9)
+    assert trail.as_it_is(log).stays[2:] == (Stay("new", 9, granted=True), Stay("later", 9))

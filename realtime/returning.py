@@ -91,7 +91,7 @@ class Returning:
         self._live: dict[str, Member] = {}
         self._asked_anew: set[Member] = set()
         """Who is being let in again, and was in rooms that its authorise step had entered."""
-        self.away = hub.away = Away(settings.recovery_limit_clients)
+        self.away = hub.away = Away(settings.recovery_limit_clients, settings.recovery_limit_bytes)
         self._sweeping = False
         spliced = isinstance(dialect, SocketIOText)
         self._plain: Dialect = SplicedText(dumps) if spliced else dialect

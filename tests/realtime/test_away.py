@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from realtime.away import STALE_TIMES, Absent, Away
+from realtime.away import ABSENT_BYTES, OPEN_BYTES, STALE_TIMES, Absent, Away
 from realtime.positions import Position
 from realtime.recovery import Record, Stay
 
@@ -51,6 +51,17 @@ def test_over_the_limit_the_first_to_leave_is_given_up() -> None:
     away.keep(absent("2"))
     assert [each.record.pid for each in away.keep(absent("3"))] == ["1"]
     assert len(away) == 2
+
+
+def test_and_over_the_limit_in_bytes() -> None:
+    away = Away(size_bytes=3 * (ABSENT_BYTES + OPEN_BYTES + 1))
+    for pid in "123":
+        assert away.keep(absent(pid, "a")) == []
+    assert [each.record.pid for each in away.keep(absent("4", "x" * 100))] == ["1", "2"], "a long name weighs"
+    assert away.enter("/", "sid-3", "y" * 5_000, 1)
+    assert [each.record.pid for each in away.keep(absent("5"))] == ["3"], "and so does what was entered meanwhile"
+    assert [each.record.pid for each in away.keep(absent("6", "z" * 10_000))] == ["4", "5", "6"]
+    assert (len(away), away.size) == (0, 0)
 
 
 def test_time_ends() -> None:
@@ -110,6 +121,7 @@ class Anything(RuleBasedStateMachine):
                 if any(stay.room == room and stay.until is None for stay in each.record.stays)
             }
             assert self.away._in_room.get(("/", room), set()) == inside
+        assert self.away.size == sum(each.size for each in self.away._absent.values())
 
 
 TestAnything = Anything.TestCase

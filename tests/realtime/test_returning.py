@@ -479,6 +479,16 @@ async def test_the_first_to_leave_is_given_up_first() -> None:
     assert place.server.metrics.drops.value("record") == 1
 
 
+async def test_what_is_remembered_of_them_is_bounded_in_bytes() -> None:
+    place = Place(recovery_limit_bytes=100_000)
+    guests = [await place.guest(user=name) for name in ("a", "b", "c")]
+    for guest in guests:
+        await guest.say("remember", "much", "x" * 20_000)
+        guest.cut()
+    assert [(await guest.come())["recovered"] for guest in guests] == [False, True, True]
+    assert place.server.metrics.drops.value("record") == 1
+
+
 async def test_a_replay_is_paced_by_the_wire_and_not_counted() -> None:
     place = Place(backlog_limit_messages=10)
     alice = await place.guest(user="alice")

@@ -292,9 +292,12 @@ class Connection(Session):
 
     def _last_words(self, code: int) -> list[Encoded]:
         # Stock JavaScript clients do not read close codes: DISCONNECT keeps them away, its absence brings them back.
+        polls = self.wire is not None and self.wire.name == "polling"
+        if polls:
+            self.outbox.end_replays()  # else all of them would be made at once, for one last answer
         stay_away = self.members if 4500 <= code < 5000 else ()
         words = [self.dialect.disconnect(namespace) for namespace in stay_away]
-        if self.wire is not None and self.wire.name == "polling":
+        if polls:
             words.append(CLOSE_FRAME)
         return [encoded for encoded in words if encoded is not None]
 

@@ -137,16 +137,24 @@ class Log:
             self._read = (position.offset, found)  # who was cut off together comes back together
         return found
 
-    def since_in(self, channels: Iterable[Channel], position: Position) -> Iterator[Entry] | None:
-        """As ``since``, of these channels alone, each entry made when it is asked for: this costs what they hold, and
-        not what the log holds."""
-        if position.epoch != self.epoch or not self.oldest <= position.offset <= self.last:
+    def reaches(self, position: Position) -> bool:
+        """Is everything after this position here?"""
+        return position.epoch == self.epoch and self.oldest <= position.offset <= self.last
+
+    def since_in(
+        self, channels: Iterable[Channel], position: Position, upto: int | None = None
+    ) -> Iterator[Entry] | None:
+        """As ``since``, of these channels alone (and up to this offset), each entry made when it is asked for: this
+        costs what they hold, and not what the log holds."""
+        if not self.reaches(position):
             return None
         kept, first, found = self._kept, self.oldest + 1, {}
         for channel in channels:
             offset = self._heads.get(channel, 0)
             while offset > position.offset:
-                found[offset] = each = kept[offset - first]
+                each = kept[offset - first]
+                if upto is None or offset <= upto:
+                    found[offset] = each
                 offset = each[3][(each[6] or (None,)).index(channel)]
         return map(self._entry, [found[offset] for offset in sorted(found)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from realtime.positions import Entry, Position
+from realtime.positions import Channel, Entry, Position
 
 
 class Stay(NamedTuple):
@@ -68,8 +68,6 @@ Since = Callable[[Position], Sequence[Entry] | None]
 
 def resume(record: Record, offered: Position | None, since: Since) -> Replay | Refused:
     """What a client missed that comes back with the position it was given last (None: it was never given one)."""
-    if record.incomplete is not None:
-        return Refused("incomplete")
     start = starting_point(record, offered)
     if isinstance(start, Refused):
         return start
@@ -83,6 +81,8 @@ def resume(record: Record, offered: Position | None, since: Since) -> Replay | R
 
 def starting_point(record: Record, offered: Position | None) -> Position | Refused:
     """From where on the log has to be read for this client."""
+    if record.incomplete is not None:
+        return Refused("incomplete")
     if offered is None and record.moved:
         return Refused("rooms")
     shown = record.base if offered is None else offered
@@ -102,8 +102,18 @@ def concerns(record: Record, entry: Entry) -> bool:
 def concerning(record: Record, entries: Iterable[Entry]) -> list[Entry]:
     """Those of these entries that are for the client. Its stays are looked up, not gone through: there may be two
     hundred of them, and ten thousand entries."""
+    return list(filter(hearing(record), entries))
+
+
+def hearing(record: Record) -> Callable[[Entry], bool]:
+    """As ``concerns``, for entry after entry."""
     sid, stays = record.sid, _by_room(record.stays)
-    return [entry for entry in entries if sid not in entry.draft.skip and _is_heard(entry, sid, stays)]
+    return lambda entry: sid not in entry.draft.skip and _is_heard(entry, sid, stays)
+
+
+def channels_of(record: Record) -> Iterable[Channel]:
+    """All that an entry for it may be in."""
+    return dict.fromkeys((None, record.sid, *[stay.room for stay in record.stays]))
 
 
 def _by_room(stays: Iterable[Stay]) -> dict[str, list[Stay]]:

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -22,6 +22,7 @@ import orjson
 
 from realtime.away import Absent, Away
 from realtime.codecs import Dialect, SocketIOText, json_bytes
+from realtime.encoded import Encoded
 from realtime.environ import query_of
 from realtime.errors import CloseCode, UsageError
 from realtime.hub import Hub
@@ -31,8 +32,9 @@ from realtime.keeper import Keeper
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.positions import Position
-from realtime.recovery import Record, Refused, Replay, resume
+from realtime.recovery import Record, Refused, starting_point
 from realtime.said import OffsetMsgPack, OffsetText, SplicedText
+from realtime.seldom import Seldom
 from realtime.session import Member, State
 from realtime.settings import Settings
 from realtime.trail import Offer, Trail
@@ -89,6 +91,7 @@ class Returning:
         self._node = f"{settings.node or 'node'}.{secrets.token_hex(4)}"
         self._clock = monotonic
         self._live: dict[str, Member] = {}
+        self._seldom = Seldom()
         self._asked_anew: set[Member] = set()
         """Who is being let in again, and was in rooms that its authorise step had entered."""
         self.away = hub.away = Away(settings.recovery_limit_clients, settings.recovery_limit_bytes)
@@ -211,10 +214,12 @@ class Returning:
     def _let_go_on(self, member: Member, trail: Trail, absent: Absent) -> None:
         record, keeper = absent.record, self._hub.keepers[member.namespace]
         with self._hub.changing:
-            found = resume(record, trail.offer.position if trail.offer else None, keeper.log.since)
-            if isinstance(found, Replay) and not self._hub.rename(member, record.sid):
+            found = starting_point(record, trail.offer.position if trail.offer else None)
+            if isinstance(found, Position) and not keeper.log.reaches(found):
+                found = Refused("gone")
+            if isinstance(found, Position) and not self._hub.rename(member, record.sid):
                 found = Refused("unknown")
-            if isinstance(found, Replay):
+            if isinstance(found, Position):
                 trail.go_on(absent, keeper.log.last)
                 self._hub.restore(member, trail.rooms)
                 if any(stay.granted for stay in record.stays):
@@ -237,15 +242,10 @@ class Returning:
         if trail.record is not None and trail.absent is None:
             return "unknown"  # it was sent away meanwhile
         with self._hub.changing:
-            if trail.record is not None:
-                found = resume(trail.as_it_is(log), trail.offer.position if trail.offer else None, log.since)
-            else:
-                found = Replay(trail.heard(log, member.sid, member.namespace), log.newest)
-            if isinstance(found, Refused):
-                return found.reason
-            self._stop_returning(member)
-        trail.missed = found.entries
-        return None
+            reason = trail.look_up(log, member.sid, member.namespace)
+            if reason is None:
+                self._stop_returning(member)
+        return reason
 
     def start_clean(self, member: Member, reason: str, sid: str) -> None:
         """It is let in, but as somebody new."""
@@ -276,16 +276,23 @@ class Returning:
         if trail.offer is not None:
             data |= {"recovered": True} if trail.record is not None else {"recovered": False, "reason": trail.reason}
             self._metrics.recoveries.add(trail.reason or "recovered")
-        keeper, missed = self._hub.keepers[member.namespace], trail.missed
-        trail.missed = ()
-        before = [entry for entry in missed if entry.offset <= trail.upto]
-        session.outbox.replay(keeper.again(session.dialect, before))
+        keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
+        trail.missed, trail.meanwhile = iter(()), ()
+        session.outbox.replay(self._counted(keeper.again(session.dialect, missed)))
         self._live[trail.pid] = member
         accepted = session.accept(member, data)
-        for encoded in keeper.again(session.dialect, missed[len(before) :]):
+        for encoded in keeper.again(session.dialect, meanwhile):
             session.offer(encoded)
-        self._metrics.replayed.add(amount=len(missed))
+        self._metrics.replayed.add(amount=len(meanwhile))
         return accepted
+
+    def _counted(self, frames: Iterator[Encoded]) -> Iterator[Encoded]:
+        count = 0
+        try:
+            for count, encoded in enumerate(frames, 1):  # noqa: B007
+                yield encoded
+        finally:
+            self._metrics.replayed.add(amount=count)
 
     # --- leaving
 
@@ -313,7 +320,10 @@ class Returning:
         with suppress(UsageError):
             data = bytes(memoryview(json_bytes(member.data)))  # a copy: orjson's own holds on to 4 KiB
         if user is None or data is None:
-            logger.warning("a client of %s cannot come back: its user or its data is not JSON", member.namespace)
+            more = self._seldom.left_out("record", monotonic())
+            if more is not None:
+                words = "a client of %s cannot come back: its user or its data is not JSON (%d more since then)"
+                logger.warning(words, member.namespace, more)
             self._metrics.drops.add("record")
             return None
         trail: Trail = member.trail

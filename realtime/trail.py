@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from realtime.away import Absent
 from realtime.journal import Log
 from realtime.positions import Entry, Position
-from realtime.recovery import Record, Stay, concerning
+from realtime.recovery import Record, Refused, Stay, channels_of, hearing, starting_point
 
 LEFT_LIMIT: Final = 100
 """Rooms left that are remembered; with more of them, who comes back with an older position starts clean."""
@@ -30,7 +30,7 @@ class Trail:
 
     __slots__ = (
         "_base", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "kept",
-        "missed", "offer", "pid", "reason", "record", "returning",
+        "meanwhile", "missed", "offer", "pid", "reason", "record", "returning",
         "taken", "upto",
     )  # fmt: skip
 
@@ -45,8 +45,10 @@ class Trail:
         """Entries up to here are told before CONNECT, later ones after it."""
         self.returning = False
         """It is being let in again: what is kept meanwhile is in the log, and is told from there."""
-        self.missed: Sequence[Entry] = ()
-        """What it is to be told when it is let in."""
+        self.missed: Iterator[Entry] = iter(())
+        """What it is to be told before CONNECT, each made when there is room for it."""
+        self.meanwhile: Sequence[Entry] = ()
+        """What is told after it: what was said while it was let in."""
         self.taken = False
         """It has left: its session was kept, goes on elsewhere, or is over."""
         self.kept = False
@@ -148,13 +150,23 @@ class Trail:
         """The last of it leaves."""
         self.catching_up -= 1
 
-    def heard(self, log: Log, sid: str, namespace: str) -> list[Entry]:
-        """What was said for it since it came."""
-        found = log.since(self._base) or []  # not there any more: it took a log's length to be let in
-        if not found:
-            return []
-        now = self.record_of(log, sid, namespace, "", "", b"")
-        return concerning(now, found)
+    def look_up(self, log: Log, sid: str, namespace: str) -> str | None:
+        """What it missed, and what was said for it while it was let in. Answers why it may not go on as who it was."""
+        if self.record is None:
+            now, start = self.record_of(log, sid, namespace, "", "", b""), self._base
+        else:
+            now = self.as_it_is(log)
+            found = starting_point(now, self.offer.position if self.offer is not None else None)
+            if isinstance(found, Refused):
+                return found.reason
+            start = found
+        channels, heard = channels_of(now), hearing(now)
+        missed = log.since_in(channels, start, self.upto)
+        if missed is None:  # somebody new: it took a log's length to let it in
+            return None if self.record is None else "gone"
+        after = log.since_in(channels, max(start, start._replace(offset=self.upto)))
+        self.missed, self.meanwhile = filter(heard, missed), list(filter(heard, after or ()))
+        return None
 
     def as_it_is(self, log: Log) -> Record:
         """Who it was, in the rooms that it is in now."""

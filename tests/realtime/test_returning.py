@@ -549,6 +549,33 @@ async def test_data_that_is_not_json_does_not_come_back() -> None:
     assert place.server.metrics.drops.value("record") == 1
 
 
+async def test_and_the_log_says_so_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    for name in ("a", "b", "c"):
+        guest = await place.guest(user=name)
+        place.chat.sockets()[0].data["socket"] = object()
+        guest.cut()
+    assert len([each for each in caplog.records if "cannot come back" in each.message]) == 1
+    assert place.server.metrics.drops.value("record") == 3
+
+
+async def test_who_polls_is_not_told_a_whole_log_for_a_good_bye() -> None:
+    place = Place()
+    alice = await place.guest(user="alice")
+    member = place.server.hub.find(alice.sid, "/chat")
+    assert member is not None
+    start, wire = str(place.chat.offset), alice.client.wire
+    wire.name, wire.capacity = "polling", 0
+    member.session.hold()
+    for number in range(500):
+        await place.chat.emit("note", number, to="news")
+    assert place.server.since(member, start, "news").recovered
+    member.session.close(4501, "enough", "limit")
+    assert [frame for frame in wire.frames if "note" in str(frame)] == []
+    assert member.session.outbox.replays == 0
+    assert not place.server.hub.keepers["/chat"]._forms
+
+
 async def test_python_socketios_way_on_request() -> None:
     server = Server(settings=settings_for(), recovery=True)
     environs: list[Any] = []

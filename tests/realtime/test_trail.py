@@ -77,12 +77,25 @@ def test_who_goes_on_has_its_rooms_and_those_it_was_put_into_before() -> None:
 
 def test_what_was_heard_since_it_came() -> None:
     log, trail = Log("e", entries=2), Trail("pid", at(0))
-    assert trail.heard(log, "sid", "/") == []
+    assert (trail.look_up(log, "sid", "/"), trail.meanwhile) == (None, [])
     trail.entered("a", 0)
     fill(log, "a", "b")
-    assert [entry.offset for entry in trail.heard(log, "sid", "/")] == [1]
+    assert trail.look_up(log, "sid", "/") is None
+    assert ([*trail.missed], [entry.offset for entry in trail.meanwhile]) == ([], [1])
+    trail.meanwhile = ()
     fill(log, "a", "a")
-    assert trail.heard(log, "sid", "/") == []
+    assert (trail.look_up(log, "sid", "/"), trail.meanwhile) == (None, ())
+
+
+def test_what_it_missed_is_read_from_its_rooms_alone_and_made_when_it_is_wanted() -> None:
+    log, trail = Log("e"), Trail("new", at(6), Offer("old", at(1)))
+    fill(log, "a", "b", "a", "sid", "a", "b")
+    before = Record("old", "sid", "/", "", "", b"", (Stay("a", 0),), at(0), at(5), at(1))
+    trail.go_on(Absent(before, 0), 6)
+    fill(log, "a", "b")
+    assert trail.look_up(log, "sid", "/") is None
+    assert [entry.offset for entry in trail.meanwhile] == [7]
+    assert [entry.offset for entry in trail.missed] == [3, 4, 5]
 
 
 def test_rooms_of_the_authorise_step_are_those_that_it_enters_again() -> None:

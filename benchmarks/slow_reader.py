@@ -267,7 +267,7 @@ async def _measured(
 
 async def _let_go(server: ServerProcess, watch: Watch, files: int | None, run: Run) -> None:
     """What is still there once nothing should be: asked until it is nothing, for a while."""
-    until = time.perf_counter() + 2 * 5  # a client that does not answer our close frame is cut after 5 s
+    until = time.perf_counter() + STEP_SECONDS  # uvicorn takes 10 s over who does not answer our close frame
     while time.perf_counter() < until:
         run.left = await watch.clients()
         now = server.open_files()

@@ -7,6 +7,7 @@ import atexit
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 GRACE_SECONDS: Final = 0.5
@@ -68,7 +69,8 @@ class OwnLoop:
         with self.gate:
             first, self.closed = not self.closed, True
             if first and self._loop is not None:
-                self._loop.call_soon_threadsafe(self.closing.set)
+                with suppress(RuntimeError):  # it has ended by itself, perhaps in this moment
+                    self._loop.call_soon_threadsafe(self.closing.set)
             return self._thread
 
     def _close_at_exit(self) -> None:

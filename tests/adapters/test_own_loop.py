@@ -164,3 +164,17 @@ def test_what_is_not_closed_closes_itself_at_the_end_of_the_process() -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "['main', 'one', 'end']\n", "")
+
+
+def test_what_has_ended_by_itself_can_be_closed() -> None:
+    async def at_once() -> None:
+        """Nothing to wait for."""
+
+    own = OwnLoop(NAME, at_once, close_seconds=SECONDS, refuse=partial(UsageError, "closed"))
+    with own.gate:
+        own.begun()
+    [thread] = [each for each in threading.enumerate() if each.name == NAME]
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    asyncio.run(own.close())
+    assert own.closed

@@ -19,8 +19,8 @@ from realtime.since import Since
 from realtime.spoken import name_and_args
 
 
-class House(Protocol):
-    """What a socket asks of the server."""
+class Publishing(Protocol):
+    """Who takes an emission to its room."""
 
     async def publish(
         self,
@@ -32,6 +32,10 @@ class House(Protocol):
         volatile: bool,
         key: str | None,
     ) -> int: ...
+
+
+class House(Publishing, Protocol):
+    """What a socket asks of the server."""
 
     async def ask(self, namespace: str, event: str, args: tuple[Any, ...], sid: str, timeout: float | None) -> Any: ...
 

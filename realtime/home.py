@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -11,30 +11,19 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from realtime.codecs import Dialect
-from realtime.context import Socket
+from realtime.context import Publishing, Socket
 from realtime.metrics import Metrics
 from realtime.peer import Peer
 from realtime.rooms import Target
 
 
-class Home(Protocol):
+class Home(Publishing, Protocol):
     """What a namespace asks of the server it is included in."""
 
     metrics: Metrics
 
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
-
-    async def publish(
-        self,
-        namespace: str,
-        event: str,
-        args: tuple[Any, ...],
-        to: Target,
-        skip: Collection[str],
-        volatile: bool,
-        key: str | None,
-    ) -> int: ...
 
     def sockets(self, namespace: str, target: Target) -> list[Socket]: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ LIFECYCLE = ("connect", "disconnect")
 GROWN = ("sessions", "members", "rooms", "work", "tasks")
 SECONDS = 8.0
 """Until everything is back: a client that does not answer our close frame is cut after 5."""
+BYSTANDER_SECONDS = 2.0
+"""For one question of the bystander while an attack runs."""
 
 
 class Ground:
@@ -105,3 +107,14 @@ async def ground(server: ServerProcess, *handled: str) -> AsyncIterator[Ground]:
         await field.begin()
         yield field
         await field.end(handled)
+
+
+@asynccontextmanager
+async def attacked(server: ServerProcess, attack: Callable[[], None]) -> AsyncIterator[Ground]:
+    """The bystander is served again and again while the attack runs, and everything is back after it."""
+    async with ground(server) as field:
+        running = asyncio.ensure_future(asyncio.to_thread(attack))
+        while not running.done():
+            await asyncio.wait_for(field.bystander_is_served(), BYSTANDER_SECONDS)
+        await running
+        yield field

@@ -5,11 +5,9 @@ Every attack is over a socket of its own, in a thread; the bystander lives on th
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +26,7 @@ from tests.adapters.fast.wire_client import (
     request,
     text,
 )
-from tests.hostile.ground import Ground, ground
+from tests.hostile.ground import attacked
 from tests.serving import ServerProcess, fetch
 
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
@@ -36,7 +34,6 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 LIMIT = 1_000_000
 """Bytes of a message, as the server is told below."""
 PATHS = {"socket.io": b"/socket.io/?EIO=4&transport=websocket", "raw": b"/raw", "plain": b"/plain"}
-BYSTANDER_SECONDS = 2.0
 """An honest round trip takes under a millisecond; the rest is for a machine that others work on, too."""
 MEGABYTE = 1 << 20
 
@@ -68,17 +65,6 @@ def arrive(server: ServerProcess, path: bytes) -> WireClient:
         assert client.hear().startswith('40{"sid"')
         assert client.hear() == '42["auth",{}]'
     return client
-
-
-@asynccontextmanager
-async def attacked(server: ServerProcess, attack: Callable[[], None]) -> AsyncIterator[Ground]:
-    """The bystander is served again and again while the attack runs, and everything is back after it."""
-    async with ground(server) as field:
-        running = asyncio.ensure_future(asyncio.to_thread(attack))
-        while not running.done():
-            await asyncio.wait_for(field.bystander_is_served(), BYSTANDER_SECONDS)
-        await running
-        yield field
 
 
 def bad_frames(server: ServerProcess) -> int:

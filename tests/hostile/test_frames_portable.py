@@ -6,20 +6,17 @@ else notices.
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.adapters.fast.wire_client import CONTINUATION, TEXT, WireClient, close, frame, text
 from tests.adapters.fast.wire_client import request as upgrade
-from tests.hostile.ground import Ground, ground
+from tests.hostile.ground import attacked
 from tests.hostile.rows import SERVED
 from tests.hostile.test_frames_fast import (
     BROKEN,
-    BYSTANDER_SECONDS,
     LIMIT,
     MEGABYTE,
     PATHS,
@@ -73,19 +70,10 @@ def path(request: pytest.FixtureRequest) -> bytes:
     return PATHS[request.param]
 
 
-@asynccontextmanager
-async def attacked(server: ServerProcess, attack: Callable[[], None]) -> AsyncIterator[Ground]:
-    async with ground(server) as field:
-        running = asyncio.ensure_future(asyncio.to_thread(attack))
-        while not running.done():
-            await asyncio.wait_for(field.bystander_is_served(), BYSTANDER_SECONDS)
-        await running
-        yield field
-
-
 @pytest.mark.parametrize("name", marked("plain"))
 async def test_a_broken_frame_ends_its_sender_and_nobody_else(server: ServerProcess, path: bytes, name: str) -> None:
     _, sent = BROKEN[name]
+    ends = []
 
     def attack() -> None:
         with arrive(server, path) as client:
@@ -93,11 +81,12 @@ async def test_a_broken_frame_ends_its_sender_and_nobody_else(server: ServerProc
                 client.send(sent + close())
                 if not name.startswith("length"):  # a server may wait for the rest of those
                     client.rest()
+                ends.append("over")
             except OSError:
-                pass  # it was cut while it spoke
+                ends.append("cut while it spoke")
 
     async with attacked(server, attack):
-        pass
+        assert len(ends) == 1, "its sender was neither ended nor cut"
 
 
 @pytest.mark.hostile("B10", on="plain")
@@ -105,10 +94,11 @@ async def test_data_after_close(server: ServerProcess, path: bytes) -> None:
     def attack() -> None:
         with arrive(server, path) as client:
             client.send(close(4000) + text('42["message"]') * 1000 + frame(3))
-            client.rest()
+            ends.append(client.rest())
 
+    ends: list[bytes] = []
     async with attacked(server, attack):
-        pass
+        assert len(ends) == 1, "it was not ended"
 
 
 @pytest.mark.hostile("B1", "B2", on="plain")

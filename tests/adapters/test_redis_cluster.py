@@ -194,7 +194,9 @@ async def test_a_sentinel_makes_a_replica_the_master() -> None:
             await backs(there, "/chat")
             await there.until_count(len(there.entries) + 20)
             enough.set()
-            judge(there, "/chat", start, await pouring, await read_all(there.journal, start))
+            kept = await pouring
+            assert len(kept) > 20
+            judge(there, "/chat", start, kept, await read_all(there.journal, start))
 
 
 def judge(there: Follower, space: str, start: Position, kept: list[Entry], healed: list[Entry] | None) -> None:

@@ -499,7 +499,10 @@ async def test_a_closed_journal_says_so(redis_server: RedisServer) -> None:
 
 @pytest.mark.asyncio
 async def test_closing_what_was_never_used() -> None:
-    await journal("redis://127.0.0.1:1", "a").close()
+    unused = journal("redis://127.0.0.1:1", "a")
+    await unused.close()
+    with pytest.raises(OutsideError, match="closed"):
+        await unused.newest("/chat")
 
 
 def test_a_journal_without_a_secret_is_refused() -> None:

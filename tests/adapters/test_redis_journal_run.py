@@ -23,6 +23,7 @@ pytestmark = pytest.mark.process
 SPACE = "/chat"
 ROOMS: list[Channel] = ["lobby", "news", None]
 LONG_SECONDS = 45.0
+STRIKES = 4
 
 
 class Node:
@@ -146,7 +147,9 @@ async def test_faults_one_after_the_other(seed: int, forgets: bool) -> None:
             for node in nodes:
                 await node.start()
             strikes = await under_fire(nodes, server, choice, forgets)
+            assert len(strikes) == STRIKES
             await settled(nodes)
+            assert all(node.delivered for node in nodes)
             for node in nodes:
                 judge(node, nodes, f"seed {seed}, node {node.name}, {strikes}", forgets)
         finally:
@@ -165,7 +168,7 @@ async def under_fire(nodes: list[Node], server: RedisServer, choice: random.Rand
 
     talking = [asyncio.ensure_future(talk(node)) for node in nodes]
     strikes = []
-    for _ in range(4):
+    for _ in range(STRIKES):
         await pause(choice.uniform(0.1, 0.6))
         strikes.append(await strike(server, choice, forgets))
     await pause(0.5)

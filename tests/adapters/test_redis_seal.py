@@ -48,9 +48,8 @@ def test_no_byte_can_be_changed_taken_or_added(header: Any, parts: list[bytes], 
     sealed = SIGNER.seal(b"D", header, parts)
     at = data.draw(some.integers(0, len(sealed) - 1))
     other = data.draw(some.integers(0, 255).filter(lambda byte: byte != sealed[at]))
-    refused(sealed[:at] + bytes((other,)) + sealed[at + 1 :])
-    refused(sealed[:at])
-    refused(sealed + bytes((other,)))
+    for spoilt in (sealed[:at] + bytes((other,)) + sealed[at + 1 :], sealed[:at], sealed + bytes((other,))):
+        assert refused(spoilt) in ("unsigned", "version", "signature", "garbled")
 
 
 def test_the_reasons() -> None:

@@ -328,6 +328,7 @@ async def test_what_has_expired_leaves_nothing_behind(redis_server: RedisServer)
                 while sum(admin.hlen(key) for key in admin.keys("*:who")) > 16:
                     await node.keep([record(f"other {number}", "lobby") for number in range(16)], 0.05)
                     await asyncio.to_thread(admin.ping)
+            assert 0 < sum(admin.hlen(key) for key in admin.keys("*:who")) <= 16
     finally:
         await node.close()
 

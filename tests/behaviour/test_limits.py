@@ -146,6 +146,7 @@ async def test_an_upgrade_has_its_time() -> None:
         url = address(here.url.replace("http", "ws", 1), "websocket", query=f"&sid={client.handshake['sid']}")
         async with bare_websocket(url):
             await until(lambda: sio.metrics.violations.value("upgrade_late"))
+        assert sio.metrics.violations.values == {("upgrade_late",): 1}
 
 
 async def test_a_room_of_more_characters_may_be_allowed(wire: Wire) -> None:

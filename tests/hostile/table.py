@@ -42,7 +42,7 @@ def wires_of(item: pytest.Item) -> list[str]:
     return sorted(named)
 
 
-def test_of(nodeid: str) -> str:
+def case_of(nodeid: str) -> str:
     """``hostile/test_packets.py::test_name``: without its parameters."""
     return nodeid.partition("[")[0].removeprefix("tests/")
 
@@ -51,7 +51,7 @@ def collected(items: list[pytest.Item]) -> Iterator[tuple[str, str, list[str]]]:
     """Row, test and wires of every case."""
     for item in items:
         for row in rows_of(item):
-            yield row, test_of(item.nodeid), wires_of(item)
+            yield row, case_of(item.nodeid), wires_of(item)
 
 
 def page(shown: dict[str, Shown]) -> str:
@@ -117,7 +117,7 @@ class Recorder:
         rows, wires = value
         for row in rows:
             shown = self._shown.setdefault(row, Shown())
-            shown.tests.add(test_of(report.nodeid))
+            shown.tests.add(case_of(report.nodeid))
             shown.wires.update(wires)
             shown.outcomes[report.outcome] += 1
 

@@ -156,7 +156,10 @@ class Polling:
             elif scope["method"] == "GET":
                 await self._get(door, sid, receive, answer)
             elif scope["method"] == "POST":
-                await self._post(door, door.find(sid), receive, answer)
+                if door.has_ended(sid):
+                    await self._post_too_late(door, sid, receive, answer)
+                else:
+                    await self._post(door, door.find(sid), receive, answer)
             else:
                 raise HandshakeError(400, 2, "Bad handshake method", reason="bad_method")
         except HandshakeError as error:
@@ -210,6 +213,12 @@ class Polling:
             await self._take_in(wire, body)
         finally:
             wire.posting = False
+        await answer.send(200, b"ok", (b"content-type", b"text/html"))
+
+    async def _post_too_late(self, door: Door, sid: str, receive: Receive, answer: Answer) -> None:
+        """A stock client that reads that it is sent away says good-bye, and a browser would show an error for it."""
+        if await _body(receive, door.message_limit) != CLOSE.encode():
+            door.find(sid)  # it is not here any more: what else it said was not taken
         await answer.send(200, b"ok", (b"content-type", b"text/html"))
 
     async def _take_in(self, wire: PollWire, body: bytes) -> None:

@@ -311,6 +311,7 @@ class Connection(Session):
         """Who polls, and is not just now asking, is told with its next poll that it is to stay away."""
         if self.wire is None or self.wire.name != "polling":
             return
+        self.core.leaving.end(self.id, monotonic())
         self.outbox.detach()
         words = []
         while (encoded := self.outbox.take()) is not None:

@@ -115,7 +115,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         if sid is None:
             self._admit_newcomer(scope)
         elif not isinstance(self.core.sessions.get(sid), Connection) and not (
-            transport == "polling" and method == "GET" and self.core.leaving.waits_for(sid)
+            transport == "polling" and self._is_leaving(sid, method)
         ):
             raise HandshakeError(400, UNKNOWN_SID, "Session ID unknown", reason="unknown_sid")
         return sid
@@ -129,6 +129,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
                 told = header_of(scope, b"origin") if reason == "origin" else self.origins.client_address(scope)
                 words = printable(told or "")[:NAME_LIMIT]
                 logger.warning("refused, %s: %s (and %d more since the last such line)", reason, words, more)
+
+    def _is_leaving(self, sid: str, method: str) -> bool:
+        return self.core.leaving.waits_for(sid) if method == "GET" else method == "POST" and self.has_ended(sid)
+
+    def has_ended(self, sid: str) -> bool:
+        return self.core.leaving.has_ended(sid, monotonic())
 
     def farewell(self, sid: str) -> Sequence[Encoded] | None:
         return self.core.leaving.claim(sid, monotonic())

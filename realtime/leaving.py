@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from realtime.encoded import Encoded
+from realtime.recent import Recent
 
 KEEP_SECONDS: Final = 45.0
 """Ping interval and timeout: who has not polled by then is gone."""
@@ -30,9 +31,18 @@ class Leaving:
         self._packets = 0
         self._bytes = 0
         self._kept: dict[str, tuple[float, Sequence[Encoded]]] = {}
+        self._ended: Recent[bool] = Recent(packets, KEEP_SECONDS)
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def end(self, id: str, now: float) -> None:
+        """This client polls and was ended by us. That it says good-bye, too, is no error."""
+        self._ended.put(id, True, now)
+
+    def has_ended(self, id: str, now: float) -> bool:
+        """Was it ended by us a short time ago?"""
+        return self._ended.get(id, now) is not None
 
     def keep(self, id: str, words: Sequence[Encoded], now: float) -> int:
         """Until the client polls, or its time is over. Answers how many others had to give way."""

@@ -85,6 +85,9 @@ class Door(Protocol):
     def farewell(self, sid: str) -> Sequence[Encoded] | None:
         """What a session that ended between two polls has still to be told, once; None for any other."""
 
+    def has_ended(self, sid: str) -> bool:
+        """Was this client, which polls, ended a short time ago? It may not know yet."""
+
     def upgrade(self, sid: str, wire: Wire) -> Link | None:
         """A WebSocket wants to take over a polling session; None when it may not (accept it, then close)."""
 

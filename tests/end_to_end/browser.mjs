@@ -20,7 +20,8 @@ page.setDefaultTimeout(PATIENCE);
 const troubles = []; // what the page complained about; expected ones are taken out by the script
 const foreign = new Set(); // requests that left the page's own host
 page.on("console", (message) => {
-  if (["error", "warning"].includes(message.type())) troubles.push(`${message.type()}: ${message.text()}`);
+  if (!["error", "warning"].includes(message.type())) return;
+  troubles.push(`${message.type()}: ${message.text()} (${message.location().url})`);
 });
 page.on("pageerror", (error) => troubles.push(`error: ${error.stack}`));
 page.on("request", (request) => {

@@ -22,6 +22,14 @@ def test_last_words_are_said_once() -> None:
     assert not leaving.waits_for("a")
 
 
+def test_who_was_ended_is_known_for_a_short_time_and_not_too_many_are() -> None:
+    leaving = Leaving(packets=2)
+    for now, id in enumerate("abc"):
+        leaving.end(id, now)
+    assert [leaving.has_ended(id, now=2) for id in "abcd"] == [False, True, True, False]
+    assert not leaving.has_ended("b", now=1 + KEEP_SECONDS)
+
+
 def test_who_was_never_here_is_told_nothing() -> None:
     leaving = Leaving()
     leaving.keep("a", words(), now=0)

@@ -101,6 +101,18 @@ async def test_a_malformed_body_ends_the_session(server: ServerProcess, body: st
         assert (after.status, after.json) == UNKNOWN_SID
 
 
+async def test_who_was_ended_may_say_goodbye_all_the_same(server: ServerProcess) -> None:
+    async with polling(server.url) as client:
+        await enter(client)
+        assert (await client.post("abc")).status == 400
+        assert (await client.post("1x")).status == 400, "nothing else is taken"
+        for _ in range(2):  # a stock JavaScript client does when it reads DISCONNECT
+            answer = await client.post("1")
+            assert (answer.status, answer.text) == (200, "ok")
+        assert (await client.get()).text == f"41{SEPARATOR}1"
+        assert (await client.get()).status == 400
+
+
 async def test_who_was_in_no_namespace_has_nothing_to_be_told(server: ServerProcess) -> None:
     async with polling(server.url) as client:
         assert (await client.post("abc")).status == 400

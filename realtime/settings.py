@@ -100,8 +100,11 @@ class Settings(BaseSettings):
     @property
     def signing_keys(self) -> list[str]:
         """What instances sign for one another with: the first signs, all are accepted. Without one, the JWT secret."""
+        return self._bus_keys() or [self.jwt_secret.get_secret_value()]
+
+    def _bus_keys(self) -> list[str]:
         given = self.bus_keys.get_secret_value() if self.bus_keys else ""
-        return [key.strip() for key in given.split(",") if key.strip()] or [self.jwt_secret.get_secret_value()]
+        return [key.strip() for key in given.split(",") if key.strip()]
 
     def problems(self) -> list[str]:
         """What makes these settings unsafe in production, a sentence each; empty when nothing does."""
@@ -124,4 +127,22 @@ class Settings(BaseSettings):
             found.append("REALTIME_ALLOWED_ORIGINS contains null, which is every sandboxed frame: name the origins")
         elif "*" in self.allowed_origins:
             found.append("REALTIME_ALLOWED_ORIGINS contains *: name the origins whose pages may connect")
+        return found if self.redis_url is None else found + self.problems_with_bus_keys()
+
+    def problems_with_bus_keys(self) -> list[str]:
+        """The same of the keys alone with which instances sign for one another: none, one that everybody knows, one
+        that is too short. No key is repeated, only its place in the list."""
+        if not self.production:
+            return []
+        keys = self._bus_keys()
+        if not keys:
+            return ["REALTIME_BUS_KEYS is not set: instances that share a Redis sign what they keep and say there"]
+        found = []
+        for place, key in enumerate(keys, 1):
+            if key == BUILT_IN_SECRET:
+                found.append(f"REALTIME_BUS_KEYS: key {place} is the built-in secret, which everybody knows")
+            elif (size := len(key.encode())) < SHORTEST_HMAC_KEY:
+                found.append(
+                    f"REALTIME_BUS_KEYS: key {place} has {size} bytes, at least {SHORTEST_HMAC_KEY} are needed"
+                )
         return found

@@ -10,7 +10,7 @@ from adapters.redis.sessions import RedisSessions
 from realtime.errors import UsageError
 from realtime.metrics import Metrics
 from realtime.ports import Answers, Journal, Sessions
-from realtime.settings import BUILT_IN_SECRET, SHORTEST_HMAC_KEY, Settings
+from realtime.settings import Settings
 
 __all__ = ["open_answers", "open_bus", "open_journal", "open_sessions"]
 
@@ -36,11 +36,8 @@ def open_answers(url: str, node: str, settings: Settings, metrics: Metrics) -> A
 
 
 def signing_keys(settings: Settings) -> list[str]:
-    """Raises UsageError in production when one is known to everybody, or too short."""
-    keys = settings.signing_keys
-    if settings.production:
-        if BUILT_IN_SECRET in keys:
-            raise UsageError("REALTIME_BUS_KEYS is not set, and REALTIME_JWT_SECRET is the one that everybody knows")
-        if any(len(key.encode()) < SHORTEST_HMAC_KEY for key in keys):
-            raise UsageError(f"Each of REALTIME_BUS_KEYS needs at least {SHORTEST_HMAC_KEY} bytes")
-    return keys
+    """Raises UsageError in production when there is none, one is known to everybody, or one is too short."""
+    problems = settings.problems_with_bus_keys()
+    if problems:
+        raise UsageError("; ".join(problems))
+    return settings.signing_keys

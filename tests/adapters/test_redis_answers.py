@@ -15,9 +15,10 @@ from adapters.redis.answers import WINDOW_SECONDS, RedisAnswers
 from realtime.errors import OutsideError, Refusal, UsageError
 from realtime.metrics import Metrics
 from realtime.plug import find
+from realtime.positions import Position
 from realtime.settings import BUILT_IN_SECRET, Settings
 from realtime.testing.answers import AnswersContract
-from tests.adapters.journals import SECRETS, stubbornly
+from tests.adapters.journals import SECRETS, draft, journal, keep, read_all, stubbornly
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.process
@@ -108,11 +109,43 @@ def test_a_url_finds_what_is_behind_it(kind: str, scheme: str) -> None:
 def test_keys_that_are_no_secret_are_refused_in_production() -> None:
     assert signing_keys(Settings()) == [BUILT_IN_SECRET]
     assert signing_keys(Settings(bus_keys=SecretStr("one, other,"))) == ["one", "other"]
-    with pytest.raises(UsageError, match="everybody knows"):
+    with pytest.raises(UsageError, match="REALTIME_BUS_KEYS is not set"):
         signing_keys(Settings(environment="production"))
-    with pytest.raises(UsageError, match="at least 32 bytes"):
+    with pytest.raises(UsageError, match="everybody knows"):
+        signing_keys(Settings(environment="production", bus_keys=SecretStr(BUILT_IN_SECRET)))
+    with pytest.raises(UsageError, match="key 2 has 5 bytes, at least 32"):
         signing_keys(Settings(environment="production", bus_keys=SecretStr("x" * 40 + ",short")))
     assert signing_keys(Settings(environment="production", bus_keys=SecretStr("x" * 32))) == ["x" * 32]
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_rotated_under_way(redis_server: RedisServer) -> None:
+    """What was kept with either key is read at each step, by whoever has come further and by whoever has not."""
+    steps = [("old",), ("old", "new"), ("new", "old"), ("new",)]
+    metrics = Metrics()
+    logs = [journal(redis_server.url, str(place), signing=keys, metrics=metrics) for place, keys in enumerate(steps)]
+    stores = [
+        RedisAnswers(Address.parse(redis_server.url), metrics, prefix="test", signing=keys, seconds=WINDOW_SECONDS)
+        for keys in steps
+    ]
+    try:
+        kept = [await keep(log, draft(1, node=str(place))) for place, log in enumerate(logs[:3])]
+        start = Position(kept[0].position.epoch, 0)
+        for place, store in enumerate(stores[:3]):
+            assert await store.begin(f"of {place}", b"body") is None
+            await store.finish(f"of {place}", b"answer")
+        for place, (log, store) in enumerate(zip(logs[:3], stores[:3], strict=True)):
+            others = range(max(0, place - 1), min(3, place + 2))
+            found = await read_all(log, start)
+            assert found is not None
+            assert {kept[other].draft.id for other in others} <= {entry.draft.id for entry in found}
+            for other in others:
+                assert await store.begin(f"of {other}", b"body") == b"answer"
+        assert metrics.bus_refused.value("signature") == 1, "the first of all cannot read the third, two steps ahead"
+        assert await read_all(logs[3], kept[1].position) == [kept[2]], "once what the old one signed has aged out"
+        assert await stores[3].begin("of 2", b"body") == b"answer"
+    finally:
+        await asyncio.gather(*(log.close() for log in logs), *(store.close() for store in stores))
 
 
 @pytest.mark.asyncio

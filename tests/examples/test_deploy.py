@@ -14,7 +14,7 @@ from realtime.settings import SHORTEST_HMAC_KEY, Settings
 from tests.examples.deploy_files import DEPLOY, SECONDS, read, yaml_of
 from tests.serving import ROOT, program
 
-REQUIRED = {"REALTIME_JWT_SECRET", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"}
+REQUIRED = {"REALTIME_JWT_SECRET", "REALTIME_BUS_KEYS", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"}
 
 
 def test_no_secret_has_a_default() -> None:
@@ -37,6 +37,7 @@ def test_the_environment_is_safe_for_production(monkeypatch: pytest.MonkeyPatch)
     for name, value in environment.items():
         value = re.sub(r"\$\{\w+:\?[^}]*\}", "s" * SHORTEST_HMAC_KEY, value)
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+    monkeypatch.setenv("REALTIME_REDIS_URL", "redis://redis:6379/0")  # an option of the command there
     settings = Settings()
     assert settings.production
     assert settings.problems() == []

@@ -121,6 +121,32 @@ def test_production_says_what_is_unsafe_and_never_the_secret(changes: dict[str, 
     assert str(changes.get("jwt_secret", "unknown")) not in problem
 
 
+SHARED = "redis://localhost:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (None, "REALTIME_BUS_KEYS is not set"),
+        (" , ", "REALTIME_BUS_KEYS is not set"),
+        (f"{GOOD_SECRET},{'q' * 31}", "REALTIME_BUS_KEYS: key 2 has 31 bytes, at least 32 are needed"),
+        (f"{BUILT_IN_SECRET},{GOOD_SECRET}", "REALTIME_BUS_KEYS: key 1 is the built-in secret"),
+    ],
+)
+def test_production_on_a_redis_needs_keys_of_its_own(keys: str | None, words: str) -> None:
+    [problem] = production(redis_url=SHARED, bus_keys=keys).problems()
+    assert problem.startswith(words)
+    assert not any(key.strip() in problem for key in (keys or "").split(",") if key.strip())
+    assert production(bus_keys=keys).problems() == [], "alone, nobody is signed for"
+    assert Settings(redis_url=SHARED, bus_keys=keys).problems() == []
+
+
+def test_production_on_a_redis_with_good_keys_starts() -> None:
+    found = production(redis_url=SHARED, bus_keys=f"{'n' * 32}, {'o' * 32},")
+    assert found.problems() == []
+    assert found.signing_keys == ["n" * 32, "o" * 32], "the first signs"
+
+
 def test_production_says_everything_at_once() -> None:
     assert len(production(jwt_secret=BUILT_IN_SECRET, allowed_origins=[]).problems()) == 2
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 
-from adapters.memory import MemoryAnswers
+from adapters.answers import open_answers
 from adapters.names import open_name_holders
 from adapters.sql import open_history
 from namespaces.answers import answer_errors, as_json
@@ -53,13 +53,13 @@ def create_app(
     if holders is None:
         holders = open_name_holders(settings.redis_url, settings.redis_channel, realtime.metrics)
     realtime.check("database", history.ping)
-    answers = answers or MemoryAnswers()
-    realtime.on_close(history.close)
-    realtime.on_close(holders.close)
-    realtime.on_close(answers.close)
+    once_for_all = answers or open_answers(settings, realtime.metrics)
+    once_if_possible = answers or open_answers(settings, realtime.metrics, alone=True)
+    for close in (history.close, holders.close, once_for_all.close, once_if_possible.close):
+        realtime.on_close(close)
     doorman = Doorman(Tokens.from_settings(settings))
-    chat: Chat = realtime.include(Chat(doorman, history, holders, answers, settings))
-    notify: Notify = realtime.include(Notify(doorman, answers, settings))
+    chat: Chat = realtime.include(Chat(doorman, history, holders, once_if_possible, settings))
+    notify: Notify = realtime.include(Notify(doorman, once_for_all, settings))
     secure: Secure = realtime.include(Secure(doorman))
     app.state.realtime = realtime
     app.include_router(tutorial_routes(realtime, chat, notify, secure))

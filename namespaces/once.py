@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-from realtime import Answers, json_bytes, read_json
+from realtime import Answers, OutsideError, json_bytes, read_json
 
 
 async def once(
@@ -27,5 +28,6 @@ async def once(
     except BaseException:
         await answers.abandon(name)
         raise
-    await answers.finish(name, json_bytes(answer))
+    with suppress(OutsideError):  # it is done; that another instance may do it again is the lesser harm
+        await answers.finish(name, json_bytes(answer))
     return answer

@@ -38,6 +38,7 @@ OURS: Final = {
     "sessions+redis+sentinel": "adapters.redis:open_sessions",
     "sessions+redis+cluster": "adapters.redis:open_sessions",
     "sessions+valkey": "adapters.redis:open_sessions",
+    "answers+memory": "adapters.memory:MemoryAnswers",
     "answers+redis": "adapters.redis:open_answers",
     "answers+rediss": "adapters.redis:open_answers",
     "answers+redis+sentinel": "adapters.redis:open_answers",

@@ -337,8 +337,9 @@ class Answers(Protocol):
         """None: nobody has asked this before, and whoever asks now waits for your ``finish`` or ``abandon``. Otherwise
         the answer that was given. ``body`` is a digest: a key with another raises Refusal ``idempotency_conflict``.
 
-        Raises OutsideError, also when the one before neither finished nor abandoned in time. Keys are remembered for a
-        window that the adapter was made with, ten minutes unless said otherwise.
+        Raises OutsideError; with the code ``pending`` when the one before failed meanwhile, or neither finished nor
+        abandoned in time. Keys are remembered for a window that the adapter was made with, ten minutes unless said
+        otherwise.
         """
 
     async def finish(self, key: str, answer: bytes) -> None:

@@ -36,7 +36,9 @@ class MemoryAnswers:
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(before[1])), FIRST_SECONDS)
         except TimeoutError:
-            raise OutsideError("The first request with this key is not answered yet", retry_after=1) from None
+            raise OutsideError(
+                "The first request with this key is not answered yet", code="pending", retry_after=1
+            ) from None
 
     async def finish(self, key: str, answer: bytes) -> None:
         found = self._answers.get(key, monotonic())
@@ -48,7 +50,9 @@ class MemoryAnswers:
             found = self._answers.get(key, monotonic())
             self._answers.forget(key)
         if found is not None and not found[1].done():
-            found[1].set_exception(OutsideError("The first request with this key failed", retry_after=1))
+            found[1].set_exception(
+                OutsideError("The first request with this key failed", code="pending", retry_after=1)
+            )
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -75,12 +75,12 @@ class RedisAnswers:
         ends = asyncio.get_running_loop().time() + WAIT_SECONDS
         while asyncio.get_running_loop().time() < ends:
             if found is None:
-                raise OutsideError("The first request with this key failed", retry_after=1)
+                raise OutsideError("The first request with this key failed", code="pending", retry_after=1)
             if (answer := self._read(found, body)) is not None:
                 return answer
             await asyncio.sleep(LOOK_SECONDS)
             found = await self._shards.send(at, b"GET", at)
-        raise OutsideError("The first request with this key is not answered yet", retry_after=1)
+        raise OutsideError("The first request with this key is not answered yet", code="pending", retry_after=1)
 
     async def finish(self, key: str, answer: bytes) -> None:
         """One that comes after WORK_SECONDS finds the key expired or another's, and is kept by nobody."""

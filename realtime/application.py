@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from threading import get_ident
 from time import perf_counter
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from realtime.classic import Classic, Refused
 from realtime.context import Socket
 from realtime.endings import note_limit
 from realtime.errors import LimitError, RealtimeError, UsageError, connect_refusal, label_of, wire_error
+from realtime.hub import authorizing
 from realtime.identity import Identity
 from realtime.limits import Quota
 from realtime.names import Reason
@@ -68,8 +69,9 @@ class Application:
         self._ending: dict[str, list[asyncio.Future[None]]] = {}
         returning: Returning = host.returning
         returning.settled = self.settled
-        returning.on_expired = self._expired
-        returning.remembers = lambda namespace: namespace in self.typed and self.typed[namespace].remembers
+        returning.absence.address_of = lambda member: host.eio.origins.client_address(member.session.scope)
+        returning.absence.on_expired = self._expired
+        returning.absence.remembers = lambda namespace: namespace in self.typed and self.typed[namespace].remembers
         self.returning = returning
 
     # --- questions
@@ -143,11 +145,15 @@ class Application:
     async def _let_in(self, typed: Namespace | None, member: Member, auth: Any) -> None:
         await self._authorize(typed, member, auth)
         if member.trail is not None:
+            if member.trail.owner is not None and await self._takes_over(typed, member):
+                if member.state is not State.PENDING:
+                    return  # it has left while the old connection ended
+                await self._authorize(typed, member, auth)
             reason = await self._unfit(typed, member)
             if reason is not None:
                 self.returning.start_clean(member, reason, self._host.core.new_sid())
                 await self._authorize(typed, member, auth)
-                self.returning.unfit(member)
+                await self.returning.unfit(member)
         if typed is not None and isinstance(member.user, Identity):
             # A guest who calls itself alice must not use up the connections of the alice with a token.
             user = f"{'guest' if member.user.anonymous else 'user'}:{member.user.user_id}"
@@ -156,17 +162,43 @@ class Application:
             self._counted[member] = user
 
     async def _authorize(self, typed: Namespace | None, member: Member, auth: Any) -> None:
-        if typed is not None:
-            await typed.let_in(self._host.socket_of(member), auth)
-            return
-        environ = self._host.environ_of(member)
-        if member.trail is not None:
-            environ = {**environ, "realtime.recovered": member.trail.record is not None}
-        await self.classic.connect(member.namespace, member.sid, environ, auth)
+        step = authorizing.set(member) if member.trail is not None else None
+        try:
+            if typed is not None:
+                await typed.let_in(self._host.socket_of(member), auth)
+                return
+            environ = self._host.environ_of(member)
+            if member.trail is not None:
+                environ = {**environ, "realtime.recovered": member.trail.record is not None}
+            await self.classic.connect(member.namespace, member.sid, environ, auth)
+        finally:
+            if step is not None:
+                authorizing.reset(step)
+
+    async def _takes_over(self, typed: Namespace | None, member: Member) -> bool:
+        """A stranger was let in that shows the pid of somebody who is connected. True: it is to be asked in again, as
+        that one, whose connection has ended."""
+        rooms = self.returning.rooms_to_ask(member)
+        if rooms is None or not await self.returning.take_over(member, await self._refuses(typed, member, rooms)):
+            return False
+        if typed is None:  # it was let in under a sid that nobody will hear of again
+            try:
+                await self.classic.disconnect(member.namespace, member.sid, str(Reason.REPLACED))
+            except FAILURES as error:
+                if _ends_us(error):
+                    raise
+                logger.exception("the disconnect handler of %s failed", member.namespace)
+        self.returning.succeed(member)
+        return True
 
     async def _unfit(self, typed: Namespace | None, member: Member) -> str | None:
         """Why a client that comes back may not go on as who it was: its rooms' rules are asked again, too."""
-        for room in member.trail.rooms_asked_for() if typed is not None else ():
+        reason = await self._refuses(typed, member, member.trail.rooms_asked_for())
+        return reason or await self.returning.unfit(member)
+
+    async def _refuses(self, typed: Namespace | None, member: Member, rooms: Iterable[str]) -> str | None:
+        """May it be in these rooms?"""
+        for room in rooms if typed is not None else ():
             try:
                 await typed.on_room("may_join", self._host.socket_of(member), room)  # type: ignore[union-attr]
             except FAILURES as error:
@@ -174,7 +206,7 @@ class Application:
                     raise
                 self._explain(error, member, "may_join")
                 return "access"
-        return self.returning.unfit(member)
+        return None
 
     def _expired(self, absent: Absent) -> None:
         """Nobody came back in time, or will not: the namespace may want to know."""

@@ -1,10 +1,14 @@
-"""Pure: no I/O, no clock, no task. Who is away and may come back: found by pid, by sid, and by room."""
+"""Pure: no I/O, no clock, no task. Who is away and may come back: found by pid, by sid, and by room.
+
+Bounded, and fair: what is known of them is charged to those they are of (``Absent.of``: a user or an address), and
+where it is too much, whoever has the most gives up its first. A flood of strangers pushes out itself.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Final
 
 from realtime.recovery import Record, Stay
@@ -28,12 +32,27 @@ class Absent:
     record: Record
     until: float
     note: Any = None
+    of: str = ""
+    """Who is charged for it."""
+    held: bool = False
+    """Somebody is just being let in as this client: its time stands still, and nobody else may."""
     size: int = 0
     """Bytes, roughly, as ``Away`` counted them."""
 
 
+class _Share:
+    """What one user or address has here."""
+
+    __slots__ = ("pids", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.pids: OrderedDict[str, None] = OrderedDict()
+
+
 class Away:
-    """Bounded: over ``limit`` clients or ``size_bytes`` of what is known of them, the first to leave is given up."""
+    """Over ``limit`` clients or ``size_bytes`` of what is known of them, the first to leave of those who have the most
+    here is given up."""
 
     def __init__(self, limit: int = 100_000, size_bytes: int = 1 << 27) -> None:
         self._limit = limit
@@ -44,6 +63,9 @@ class Away:
         self._times: list[tuple[float, str]] = []
         self._by_sid: dict[tuple[str, str], str] = {}
         self._in_room: dict[tuple[str, Any], set[str]] = {}
+        self._shares: dict[str, _Share] = {}
+        self._largest: list[tuple[int, str]] = []
+        """Shares by size (negative, the largest first), as they were when they grew last."""
 
     def __len__(self) -> int:
         return len(self._absent)
@@ -53,8 +75,10 @@ class Away:
         record = absent.record
         self.claim(record.pid)
         self._absent[record.pid] = absent
-        absent.size = _size(absent)
-        self.size += absent.size
+        absent.held = False
+        absent.size = 0
+        self._shares.setdefault(absent.of, _Share()).pids[record.pid] = None
+        self._grow(absent, _size(absent))
         self._remember_time(absent.until, record.pid)
         self._by_sid[record.namespace, record.sid] = record.pid
         for stay in record.stays:
@@ -62,7 +86,7 @@ class Away:
                 self._in_room.setdefault((record.namespace, stay.room), set()).add(record.pid)
         given_up = []
         while len(self._absent) > self._limit or self.size > self._limit_bytes:
-            found = self.claim(next(iter(self._absent)))
+            found = self.claim(next(iter(self._most().pids)))
             given_up += [found] if found is not None else []
         return given_up
 
@@ -72,12 +96,35 @@ class Away:
         if absent is None:
             return None
         self.size -= absent.size
+        share = self._shares[absent.of]
+        share.size -= absent.size
+        del share.pids[pid]
+        if not share.pids:
+            del self._shares[absent.of]
         record = absent.record
         del self._by_sid[record.namespace, record.sid]
         for stay in record.stays:
             if stay.until is None:
                 self._out_of(record.namespace, stay.room, pid)
         return absent
+
+    def hold(self, pid: str, now: float) -> Absent | None:
+        """Somebody asks to be let in as this client. None where there is none (any more), or somebody else asks."""
+        absent = self._absent.get(pid)
+        if absent is None or absent.held or absent.until <= now:
+            return None
+        absent.held = True
+        return absent
+
+    def release(self, absent: Absent) -> None:
+        """That came to nothing: it is away as before."""
+        if self._absent.get(absent.record.pid) is absent and absent.held:
+            absent.held = False
+            self._remember_time(absent.until, absent.record.pid)
+
+    def holds(self, absent: Absent) -> bool:
+        """Is it still here, and held?"""
+        return self._absent.get(absent.record.pid) is absent and absent.held
 
     def expire(self, now: float, most: int = 1 << 31) -> list[Absent]:
         """Those whose time is over, out of here; so many at once."""
@@ -96,13 +143,39 @@ class Away:
 
     def _is_due(self, until: float, pid: str) -> bool:
         absent = self._absent.get(pid)
-        return absent is not None and absent.until == until
+        return absent is not None and absent.until == until and not absent.held
 
     def _remember_time(self, until: float, pid: str) -> None:
         heappush(self._times, (until, pid))
         if len(self._times) > 2 * len(self._absent) + STALE_TIMES:
-            self._times = [(absent.until, each) for each, absent in self._absent.items()]
+            self._times = [(absent.until, each) for each, absent in self._absent.items() if not absent.held]
             heapify(self._times)
+
+    def _grow(self, absent: Absent, size: int) -> None:
+        absent.size += size
+        self.size += size
+        share = self._shares[absent.of]
+        share.size += size
+        heappush(self._largest, (-share.size, absent.of))
+        if len(self._largest) > 2 * len(self._shares) + STALE_TIMES:
+            self._largest = [(-share.size, of) for of, share in self._shares.items()]
+            heapify(self._largest)
+
+    def _most(self) -> _Share:
+        """Who has the most. A share that has shrunk is still noted as it was, and put right when it comes first."""
+        while True:
+            size, of = self._largest[0]
+            share = self._shares.get(of)
+            if share is None:
+                heappop(self._largest)
+            elif share.size != -size:
+                heapreplace(self._largest, (-share.size, of))
+            else:
+                return share
+
+    def find(self, pid: str) -> Absent | None:
+        """Whoever is away under this pid; it stays so."""
+        return self._absent.get(pid)
 
     def has(self, namespace: str, sid: str) -> bool:
         return (namespace, sid) in self._by_sid
@@ -118,8 +191,7 @@ class Away:
             return False
         stay = Stay(room, after)
         absent.record = absent.record._replace(stays=(*absent.record.stays, stay))
-        absent.size += _size_of(stay)
-        self.size += _size_of(stay)
+        self._grow(absent, _size_of(stay))
         self._in_room.setdefault((namespace, room), set()).add(absent.record.pid)
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from threading import Lock, get_ident
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,9 @@ from realtime.said import Said
 from realtime.session import Member, Session, State
 
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
+authorizing: ContextVar[Member | None] = ContextVar("authorizing", default=None)
+"""The member whose authorise step this is: its sid may be that of somebody who is away, and what the step does to this
+sid is done to who is coming; what others do, to who is away."""
 
 
 class Hub:
@@ -74,11 +78,20 @@ class Hub:
             rooms.join(sid, room)
         return True
 
-    def restore(self, member: Member, rooms: Iterable[Any]) -> None:
-        """Back into the rooms it was in. Hold ``changing``."""
-        for room in rooms:
+    def restore(self, member: Member, wanted: Iterable[Any]) -> None:
+        """Back into the rooms it was in, and in no other. Hold ``changing``."""
+        rooms, wanted = self.namespaces[member.namespace], dict.fromkeys(wanted)
+        for room in rooms.rooms_of(member.sid):
+            if room != member.sid and room not in wanted:
+                rooms.leave(member.sid, room)
+        for room in wanted:
             with suppress(ValueError):  # by now the name is somebody's sid
-                self.namespaces[member.namespace].join(member.sid, room)
+                rooms.join(member.sid, room)
+
+    def _is_step(self, sid: str, namespace: str) -> bool:
+        """Is this done to a member by its own authorise step?"""
+        member = authorizing.get()
+        return member is not None and member.sid == sid and member.namespace == namespace and member.trail.returning
 
     def is_watched(self, namespace: str, channel: Channel) -> bool:
         """Is anybody here in this channel? (The room of a sid, too.)"""
@@ -118,14 +131,15 @@ class Hub:
         """True when this was a change. Raises ValueError as ``Rooms.join`` does."""
         with self.changing:
             rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
-            if keeper is not None and self.away is not None and self.away.has(namespace, sid):
+            step = keeper is not None and self._is_step(sid, namespace)
+            if keeper is not None and not step and self.away is not None and self.away.has(namespace, sid):
                 return self.away.enter(namespace, sid, room, keeper.log.last)
             if rooms is None:
                 raise ValueError("sid is not connected to requested namespace")
             changed = rooms.join(sid, room)
             trail = rooms.everyone[sid].trail if keeper is not None else None
-            if trail is not None and keeper is not None and (changed or trail.is_due(room)):
-                trail.entered(room, keeper.log.last)
+            if trail is not None and keeper is not None and (changed or (step and trail.is_due(room))):
+                trail.entered(room, keeper.log.last, granted=step)
             return changed
 
     def leave(self, sid: str, namespace: str, room: Any) -> bool:
@@ -135,12 +149,13 @@ class Hub:
 
     def _leave(self, sid: str, namespace: str, room: Any) -> bool:
         rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
-        if keeper is not None and self.away is not None and self.away.has(namespace, sid):
+        step = keeper is not None and self._is_step(sid, namespace)
+        if keeper is not None and not step and self.away is not None and self.away.has(namespace, sid):
             return self.away.leave(namespace, sid, room, keeper.log.last)
         if rooms is None or not rooms.leave(sid, room):
             return False
         if keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
-            trail.left(room, keeper.log.last)
+            trail.left(room, keeper.log.last, granted=step)
         return True
 
     def close_room(self, room: Any, namespace: str) -> None:

@@ -4,52 +4,47 @@ A client is given a secret pid with CONNECT and an offset with every event. When
 its record is kept for the recovery window; whoever shows the pid then is let in again, through the same door and
 under its old sid, and is told what it missed before CONNECT. If anything of that is gone it starts clean, and is told
 why.
+
+Nothing is taken from anybody before whoever comes is let in. Who shows the pid of a client that is away is asked in
+under its sid, but the session stays where it is (``Away.hold``) until it may go on. Who shows the pid of a client that
+is still connected is asked in as a stranger first; when it is the same user the old connection ends (4504), and it is
+asked in again as who it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from time import monotonic
 from typing import Any, Final
 
 import orjson
 
-from realtime.away import Absent, Away
-from realtime.codecs import Dialect, SocketIOText, json_bytes
+from realtime.absence import Absence, user_key
+from realtime.away import Absent
+from realtime.codecs import Dialect, SocketIOText
 from realtime.encoded import Encoded
 from realtime.environ import query_of
-from realtime.errors import CloseCode, UsageError
+from realtime.errors import CloseCode
 from realtime.hub import Hub
-from realtime.identity import Identity
 from realtime.journal import Log
 from realtime.keeper import Keeper
+from realtime.limits import SlidingWindow
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.positions import Position
 from realtime.recovery import Record, Refused, starting_point
 from realtime.said import OffsetMsgPack, OffsetText, SplicedText
-from realtime.seldom import Seldom
 from realtime.session import Member, State
 from realtime.settings import Settings
 from realtime.trail import Offer, Trail
 
-logger = logging.getLogger("realtime")
-
-RECOVERABLE: Final = frozenset(
-    {Reason.TRANSPORT_CLOSE, Reason.TRANSPORT_ERROR, Reason.PING_TIMEOUT, Reason.SLOW, Reason.LIMIT}
-)
-"""Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left; so has who was here when this
-process began to end, for its memory ends with it."""
-SWEEP: Final = 1_000
-"""Sessions that are ended in a row before others get their turn: whole networks are cut off together."""
 SETTLE_SECONDS: Final = 5.0
 """What the disconnect hook of the connection before may take, while its client waits to be let in again."""
+RETURNS_SECONDS: Final = 60.0
+"""The time for ``recovery_limit_returns``."""
 _PYTHON: Final = re.compile(rb"(?:^|&)transport=(?:polling|websocket)&EIO=4(?:&|$)")
 """How python-engineio's clients write their query; every other client puts EIO first."""
 
@@ -59,18 +54,6 @@ def takes_offsets(scope: Mapping[str, Any]) -> bool:
     would be called with two."""
     wish = query_of(scope).get("recovery", "auto")
     return wish == "1" or (wish != "0" and _PYTHON.search(scope.get("query_string", b"")) is None)
-
-
-def user_key(user: Any) -> str | None:
-    """Who that is, for comparing; None for a user that cannot be compared."""
-    if user is None:
-        return ""
-    if isinstance(user, Identity):
-        return f"{'guest' if user.anonymous else 'user'}:{user.user_id}"
-    try:
-        return hashlib.sha256(json_bytes(user)).hexdigest()
-    except UsageError:
-        return None
 
 
 class Returning:
@@ -88,23 +71,13 @@ class Returning:
         self._metrics = metrics
         self._settings = settings
         self._dumps = dumps
-        self._node = f"{settings.node or 'node'}.{secrets.token_hex(4)}"
-        self._clock = monotonic
-        self._live: dict[str, Member] = {}
-        self._seldom = Seldom()
-        self._asked_anew: set[Member] = set()
-        """Who is being let in again, and was in rooms that its authorise step had entered."""
-        self.away = hub.away = Away(settings.recovery_limit_clients, settings.recovery_limit_bytes)
-        self._sweeping = False
+        self.absence = Absence(hub, metrics, settings, f"{settings.node or 'node'}.{secrets.token_hex(4)}")
+        self._returns = SlidingWindow(settings.recovery_limit_returns, RETURNS_SECONDS)
         spliced = isinstance(dialect, SocketIOText)
         self._plain: Dialect = SplicedText(dumps) if spliced else dialect
         self._offsets: Dialect = OffsetText(dumps) if spliced else OffsetMsgPack()
         """Packets that a client of this dialect is sent are the same in namespaces that keep nothing."""
         self.settled: Callable[[Member], Awaitable[None]] | None = None
-        self.on_expired: Callable[[Absent], None] = lambda absent: None
-        self.remembers: Callable[[str], bool] = lambda namespace: False
-        """Does this namespace want to hear of sessions that expire?"""
-        metrics.away.read = lambda: {(): float(len(self.away))}
 
     def keep(self, namespace: str) -> None:
         """From now on this namespace keeps what it says. Repeats change nothing."""
@@ -118,7 +91,7 @@ class Returning:
             size_bytes=settings.log_limit_bytes,
             watched=lambda channel: hub.is_watched(namespace, channel),
         )
-        hub.keepers[namespace] = Keeper(namespace, log, self._clock, self._dumps)
+        hub.keepers[namespace] = Keeper(namespace, log, lambda: self.absence.clock(), self._dumps)
 
     def keeps(self, namespace: str) -> bool:
         """Does it keep what it says?"""
@@ -160,50 +133,128 @@ class Returning:
         return auth
 
     async def claim(self, member: Member) -> None:
-        """Before the authorise step: is this somebody who was here before?"""
+        """Before the authorise step: is this somebody who was here before? Nobody else is harmed by the answer."""
         trail: Trail = member.trail
         offer = trail.offer
         if offer is None:
             return
-        absent = await self._find(member, offer)
-        if absent is None:
-            trail.reason = trail.reason or "unknown"
-        elif offer.broken:
-            self._give_up(absent, trail, "offset")
-        elif member.state is not State.PENDING:
-            self.away.keep(absent)  # it has left while it waited
+        found = self._find(member, offer.pid)
+        if found is None:
+            trail.reason = "unknown"
+        elif self._returns.hit(offer.pid, self.absence.clock()) is not None:
+            trail.reason = "limit"
+            self._let_be(found)
+        elif isinstance(found, Member):
+            trail.owner = found
         else:
-            self._let_go_on(member, trail, absent)
+            await self._ask_in(member, found)
 
-    async def _find(self, member: Member, offer: Offer) -> Absent | None:
-        old = self._live.get(offer.pid)
-        if old is not None and old.namespace == member.namespace:
-            return await self._take_over(old)
-        absent = self.away.claim(offer.pid)
-        if absent is None:
+    def _find(self, member: Member, pid: str) -> Member | Absent | None:
+        """Whoever is known under this pid; who is away is held."""
+        live = self.absence.live.get(pid)
+        if live is not None:
+            return live if live.namespace == member.namespace else None
+        absent = self.absence.away.find(pid)
+        if absent is None or absent.record.namespace != member.namespace:
             return None
-        if absent.until <= self._clock():
-            self.on_expired(absent)
-            return None
-        if absent.record.namespace != member.namespace:
-            self.away.keep(absent)
-            return None
+        return self.absence.away.hold(pid, self.absence.clock())
+
+    def _let_be(self, found: Member | Absent) -> None:
+        if isinstance(found, Absent):
+            self.absence.release(found)
+
+    async def _ask_in(self, member: Member, absent: Absent) -> None:
+        """It is asked in as who it was, once that one's disconnect hook is through."""
+        trail: Trail = member.trail
+        trail.reason = self._doubt(absent.record, trail)
+        if trail.reason is not None:
+            trail.owner = absent  # who is it that cannot go on?
+            return
+        trail.absent = absent
         leaving = self._hub.find(absent.record.sid, member.namespace)
         if leaving is not None:
             await self._settle(leaving)
-        return absent
+        if self.absence.away.holds(absent) and not self._go_on(member, absent):
+            self.absence.release(absent)
+            trail.absent, trail.reason = None, "unknown"
 
-    async def _take_over(self, old: Member) -> Absent | None:
-        """Its connection is half open: we have not noticed its end. It goes; the session stays."""
-        trail: Trail = old.trail
-        record = self._record_of(old)
-        self._live.pop(trail.pid, None)
-        trail.taken = True
-        trail.kept = record is not None
-        absent = None if record is None else Absent(record, self._clock() + self._window, old)
-        old.session.close(CloseCode.REPLACED, "replaced by another connection", Reason.REPLACED)
-        await self._settle(old)
-        return absent
+    def _doubt(self, record: Record, trail: Trail) -> str | None:
+        """Why a client of this record cannot go on from what it showed, as far as that is known."""
+        offer = trail.offer
+        if offer is None or offer.broken:
+            return "offset"
+        found = starting_point(record, offer.position)
+        if isinstance(found, Refused):
+            return found.reason
+        return None if self._hub.keepers[record.namespace].log.reaches(found) else "gone"
+
+    def _go_on(self, member: Member, absent: Absent) -> bool:
+        trail: Trail = member.trail
+        with self._hub.changing:
+            if not self._hub.rename(member, absent.record.sid, keep_rooms=False):
+                return False
+            trail.go_on(absent, self._hub.keepers[member.namespace].log.last)
+            self._hub.restore(member, trail.rooms)
+        member.data = orjson.loads(absent.record.data)
+        return True
+
+    # --- whom it says it is, and who is still connected
+
+    def rooms_to_ask(self, member: Member) -> list[Any] | None:
+        """After the authorise step of a stranger: rooms whose rules are asked before it takes over from whom it says
+        it is. None: it is not that one, or nobody is there any more, and it is let in as who it is."""
+        trail: Trail = member.trail
+        owner, trail.owner = trail.owner, None
+        if member.state is not State.PENDING:
+            return None
+        if isinstance(owner, Absent):
+            if user_key(member.user) == owner.record.user and self.absence.away.holds(owner):
+                self.absence.give_up(owner)
+            else:
+                self.absence.release(owner)
+        elif owner is not None and user_key(member.user) != user_key(owner.user):
+            trail.reason = "user"
+        elif owner is not None and self.absence.live.get(owner.trail.pid) is not owner:
+            trail.reason = "unknown"  # it has left meanwhile, or somebody else was faster
+        elif owner is not None:
+            trail.owner = owner
+            return owner.trail.rooms_asked_for()  # type: ignore[no-any-return]
+        return None
+
+    async def take_over(self, member: Member, reason: str | None) -> bool:
+        """The old connection is half open: we have not noticed its end. It goes; the session stays, if there is no
+        ``reason`` against it. True: go on with ``succeed``."""
+        trail: Trail = member.trail
+        owner, trail.owner = trail.owner, None
+        if member.state is not State.PENDING or self.absence.live.get(owner.trail.pid) is not owner:
+            trail.reason = "unknown"
+            return False
+        assert isinstance(owner, Member)
+        absent = self.absence.end(owner)
+        owner.session.close(CloseCode.REPLACED, "replaced by another connection", Reason.REPLACED)
+        if absent is None:
+            trail.reason = "unknown"
+            return False
+        trail.reason = reason or self._doubt(absent.record, trail)
+        if trail.reason is None:
+            self.absence.keep(absent)
+            trail.absent = self.absence.away.hold(absent.record.pid, self.absence.clock())
+        await self._settle(owner)
+        if trail.reason is not None:
+            self.absence.on_expired(absent)
+        return trail.absent is not None
+
+    def succeed(self, member: Member) -> None:
+        """It is asked in once more, as who it was."""
+        trail: Trail = member.trail
+        absent = trail.absent
+        if member.state is not State.PENDING or absent is None:
+            return
+        sid = member.sid
+        self._wipe(member)
+        if not self._go_on(member, absent):
+            self.absence.release(absent)
+            self.start_clean(member, "unknown", sid)
 
     async def _settle(self, old: Member) -> None:
         """Its disconnect hook comes before the connect hook of who it is now."""
@@ -211,37 +262,24 @@ class Returning:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.settled(old), SETTLE_SECONDS)
 
-    def _let_go_on(self, member: Member, trail: Trail, absent: Absent) -> None:
-        record, keeper = absent.record, self._hub.keepers[member.namespace]
-        with self._hub.changing:
-            found = starting_point(record, trail.offer.position if trail.offer else None)
-            if isinstance(found, Position) and not keeper.log.reaches(found):
-                found = Refused("gone")
-            if isinstance(found, Position) and not self._hub.rename(member, record.sid):
-                found = Refused("unknown")
-            if isinstance(found, Position):
-                trail.go_on(absent, keeper.log.last)
-                self._hub.restore(member, trail.rooms)
-                if any(stay.granted for stay in record.stays):
-                    self._asked_anew.add(member)
-        if isinstance(found, Refused):
-            self._give_up(absent, trail, found.reason)
-        else:
-            member.data = orjson.loads(record.data)
+    # --- let in
 
-    def _give_up(self, absent: Absent, trail: Trail, reason: str) -> None:
-        trail.reason = reason
-        self.on_expired(absent)
-
-    def unfit(self, member: Member) -> str | None:
-        """After the authorise step: why it may not go on as who it was. None: it may, and what it missed is ready."""
+    async def unfit(self, member: Member) -> str | None:
+        """After the authorise step: why it may not go on as who it was. None: it may, what it missed is ready, and
+        nobody else can any more."""
         trail: Trail = member.trail
-        log = self._hub.keepers[member.namespace].log
+        if member.state is not State.PENDING:
+            return None
         if trail.record is not None and user_key(member.user) != trail.record.user:
             return "user"
-        if trail.record is not None and trail.absent is None:
+        if trail.record is not None and (trail.absent is None or not self.absence.away.holds(trail.absent)):
             return "unknown"  # it was sent away meanwhile
+        log = self._hub.keepers[member.namespace].log
         with self._hub.changing:
+            if trail.absent is not None:
+                self.absence.away.claim(trail.absent.record.pid)
+                trail.confirm(trail.absent.record)
+                self._hub.restore(member, trail.rooms)
             reason = trail.look_up(log, member.sid, member.namespace)
             if reason is None:
                 self._stop_returning(member)
@@ -256,15 +294,19 @@ class Returning:
             trail.start(new_pid(), keeper.log.newest)
         trail.reason = reason
         member.data = {}
-        member.user = member.expires_at = member.held = None  # what was held back was for who it is not
+        self._wipe(member)  # what was held back was for who it is not
+        if absent is not None and reason == "user":
+            self.absence.release(absent)  # it is somebody else's
+        elif absent is not None:
+            self.absence.give_up(absent)
+
+    def _wipe(self, member: Member) -> None:
+        """What its authorise step has left behind, before the step is run again."""
+        member.user = member.expires_at = member.held = None
         if member.asked is not None:
             member.asked.abandon()
         if member.socket is not None:
             member.socket.cache.clear()
-        if absent is not None and reason == "user":
-            self._keep_absent(absent)  # it is somebody else's
-        elif absent is not None:
-            self.on_expired(absent)
 
     def accept(self, member: Member) -> bool:
         """CONNECT leaves; before it what was missed, after it what was said while it was let in. False: it has left."""
@@ -279,7 +321,7 @@ class Returning:
         keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
         trail.missed, trail.meanwhile = iter(()), ()
         session.outbox.replay(self._counted(keeper.again(session.dialect, missed)))
-        self._live[trail.pid] = member
+        self.absence.live[trail.pid] = member
         accepted = session.accept(member, data)
         for encoded in keeper.again(session.dialect, meanwhile):
             session.offer(encoded)
@@ -302,84 +344,24 @@ class Returning:
         if trail.taken:
             return
         trail.taken = True
-        if member.state is State.PENDING:
-            self._stop_returning(member)
-            if trail.absent is not None:
-                self._keep_absent(trail.absent)
+        if member.state is not State.PENDING:
+            self.absence.left(member, reason)
             return
-        self._live.pop(trail.pid, None)
-        if reason in RECOVERABLE or (reason == Reason.REPLACED and member.session.closed):
-            record = self._record_of(member)
-            if record is not None:
-                trail.kept = True
-                note = member if self.remembers(member.namespace) else None
-                self._keep_absent(Absent(record, self._clock() + self._window, note))
-
-    def _record_of(self, member: Member) -> Record | None:
-        user, data = user_key(member.user), None
-        with suppress(UsageError):
-            data = bytes(memoryview(json_bytes(member.data)))  # a copy: orjson's own holds on to 4 KiB
-        if user is None or data is None:
-            more = self._seldom.left_out("record", monotonic())
-            if more is not None:
-                words = "a client of %s cannot come back: its user or its data is not JSON (%d more since then)"
-                logger.warning(words, member.namespace, more)
-            self._metrics.drops.add("record")
-            return None
-        trail: Trail = member.trail
-        log = self._hub.keepers[member.namespace].log
-        return trail.record_of(log, member.sid, member.namespace, self._node, user, data)
-
-    def _keep_absent(self, absent: Absent) -> None:
-        for given_up in self.away.keep(absent):
-            self._metrics.drops.add("record")
-            self.on_expired(given_up)
-        self._plan()
+        self._stop_returning(member)
+        if isinstance(trail.owner, Absent):
+            self.absence.release(trail.owner)
+        if trail.absent is not None:
+            (self.absence.keep if trail.confirmed else self.absence.release)(trail.absent)
 
     def _stop_returning(self, member: Member) -> None:
         trail: Trail = member.trail
         if trail.returning:
             trail.returning = False
-            self._asked_anew.discard(member)
             self._hub.keepers[member.namespace].returning -= 1
-
-    @property
-    def _window(self) -> float:
-        return self._settings.recovery_window_seconds
 
     def forget(self, namespace: str, target: Any) -> None:
         """Whoever is away and in this room, or has this sid, is not to come back."""
-        for sid in self.away.in_room(namespace, target):
-            pid = self.away.pid_of(namespace, sid)
-            absent = self.away.claim(pid) if pid is not None else None
-            if absent is not None:
-                self.on_expired(absent)
-        for member in self._hub.select(namespace, target):  # and who is just being let in again
-            if member.trail is not None and member.trail.absent is not None and member.state is State.PENDING:
-                absent, member.trail.absent = member.trail.absent, None
-                self.on_expired(absent)
-        for member in list(self._asked_anew):  # or was in this room, if its authorise step enters it again
-            absent = member.trail.absent
-            if member.namespace == namespace and absent is not None and member.trail.is_due(target):
-                member.trail.absent = None
-                self.on_expired(absent)
-
-    # --- time
-
-    def _plan(self) -> None:
-        """Look at who is away when the first of them expires."""
-        when = self.away.next_expiry()
-        if self._sweeping or when is None:
-            return
-        self._sweeping = True
-        asyncio.get_running_loop().call_later(max(0.0, when - self._clock()), self.sweep)
-
-    def sweep(self) -> None:
-        """End the sessions whose time is over."""
-        self._sweeping = False
-        for absent in self.away.expire(self._clock(), SWEEP):
-            self.on_expired(absent)
-        self._plan()
+        self.absence.forget(namespace, target)
 
 
 def new_pid() -> str:

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     recovery_window_seconds: float = Field(120, gt=0)
     recovery_limit_clients: int = Field(100_000, ge=1)
     recovery_limit_bytes: int = Field(1 << 27, ge=100_000)
+    recovery_limit_returns: int = Field(30, ge=1)
     log_limit_entries: int = Field(10_000, ge=1)
     log_limit_seconds: float = Field(3_600, gt=0)
     log_limit_bytes: int = Field(1 << 24, ge=100_000)

@@ -29,8 +29,8 @@ class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "kept",
-        "meanwhile", "missed", "offer", "pid", "reason", "record", "returning",
+        "_base", "_changes", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "confirmed", "kept",
+        "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
         "taken", "upto",
     )  # fmt: skip
 
@@ -53,6 +53,8 @@ class Trail:
         """It has left: its session was kept, goes on elsewhere, or is over."""
         self.kept = False
         """It may come back."""
+        self.owner: Any = None
+        """Whom it says it is, while that one is still connected or it is clear that it cannot go on."""
         self.start(pid, base)
 
     @property
@@ -65,6 +67,8 @@ class Trail:
         self.pid = pid
         self.record = None
         self.absent: Absent | None = None
+        self.confirmed = False
+        """It is who it says it is, and nobody else can be any more."""
         self.upto = base.offset
         self._base = base
         self._moved = False
@@ -74,25 +78,42 @@ class Trail:
         self._left: list[Stay] = []
         self._due: dict[Any, list[Stay]] = {}
         """What the authorise step had entered, until it does so again."""
+        self._changes: list[tuple[bool, Any, int]] = []
+        """What the authorise step has entered and left."""
 
     def go_on(self, absent: Absent, upto: int) -> None:
-        """As who it was: its rooms, and what it heard in them."""
-        self.record = record = absent.record
+        """As who it was, while it is being let in: its rooms, and what it heard in them."""
         self.absent = absent
-        self.pid = record.pid
+        self.pid = absent.record.pid
         self.upto = upto
         self.returning = True
+        self._changes = []
+        self._take_up(absent.record)
+
+    def confirm(self, record: Record) -> None:
+        """As who it was from now on. Its rooms may have been changed meanwhile: that counts, and what the authorise
+        step has entered and left since then."""
+        self.confirmed = True
+        changes, self._changes = self._changes, []
+        self._take_up(record)
+        for entered, room, offset in changes:
+            if entered:
+                self.entered(room, offset, granted=True)
+            else:
+                self.left(room, offset, granted=True)
+        self._changes.clear()
+
+    def _take_up(self, record: Record) -> None:
+        self.record = record
         seen = self.offer.position if self.offer is not None else None
         self._base = max(record.base, seen) if seen is not None else record.base
         self._moved = False
-        entered, self._stays, self._left, self._due = self._stays, {}, [], {}
+        self._stays, self._left, self._due = {}, [], {}
         for stay in record.stays:
             if stay.granted:
                 self._due.setdefault(stay.room, []).append(stay)
             else:
                 self._restore(stay)
-        for room, stay in entered.items():
-            self._stays.setdefault(room, stay)
 
     def _restore(self, stay: Stay) -> None:
         if stay.until is None:
@@ -109,10 +130,13 @@ class Trail:
         """Was it in this room because the authorise step had entered it, and has not done so again?"""
         return room in self._due
 
-    def entered(self, room: Any, after: int) -> None:
-        for stay in self._due.pop(room, ()):
+    def entered(self, room: Any, after: int, *, granted: bool = False) -> None:
+        """``granted``: by its authorise step."""
+        if granted and self.record is not None:
+            self._changes.append((True, room, after))
+        for stay in self._due.pop(room, ()) if granted else ():
             self._restore(stay)
-        self._stays.setdefault(room, Stay(room, after, granted=self.returning))
+        self._stays.setdefault(room, Stay(room, after, granted=granted))
 
     def asked_for(self, room: Any) -> None:
         """It named this room itself."""
@@ -124,7 +148,10 @@ class Trail:
         """Those it is in and had named itself."""
         return [stay.room for stay in self._stays.values() if stay.asked]
 
-    def left(self, room: Any, until: int) -> None:
+    def left(self, room: Any, until: int, *, granted: bool = False) -> None:
+        """``granted``: by its authorise step."""
+        if granted and self.record is not None:
+            self._changes.append((False, room, until))
         stay = self._stays.pop(room, None)
         if stay is None or stay.after >= until:
             return  # nothing was said in it meanwhile

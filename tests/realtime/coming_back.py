@@ -33,7 +33,7 @@ class Place:
         self.gate = asyncio.Event()
         """The authorise step waits for it."""
         self.gate.set()
-        self.clock = self.server.returning._clock = Clock()
+        self.clock = self.server.returning.absence.clock = Clock()
         self._add_hooks()
 
     def _add_hooks(self) -> None:

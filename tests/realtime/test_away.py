@@ -64,6 +64,59 @@ def test_and_over_the_limit_in_bytes() -> None:
     assert (len(away), away.size) == (0, 0)
 
 
+def of(who: str, pid: str, *rooms: str) -> Absent:
+    found = absent(pid, *rooms)
+    found.of = who
+    return found
+
+
+def test_whoever_has_the_most_gives_up_its_first() -> None:
+    away = Away(limit=4)
+    for pid in "12":
+        away.keep(of("honest", pid))
+    given_up = [each.record.pid for pid in "abcdefgh" for each in away.keep(of("flood", pid))]
+    assert given_up == list("abcdef"), "a flood pushes out itself"
+    for pid in "12":
+        assert away.claim(pid) is not None
+    assert [each.record.pid for pid in "3456" for each in away.keep(of("another", pid))] == ["3", "4"]
+
+
+def test_and_it_is_counted_in_bytes() -> None:
+    away = Away(size_bytes=9 * ABSENT_BYTES)
+    away.keep(of("large", "1", "x" * 4 * ABSENT_BYTES))
+    assert [away.keep(of("small", pid)) for pid in "abc"] == [[], [], []]
+    assert [each.record.pid for each in away.keep(of("small", "d"))] == ["1"]
+    away.keep(of("grows", "2"))
+    assert away.enter("/", "sid-2", "y" * 5 * ABSENT_BYTES, 1)
+    assert [each.record.pid for each in away.keep(of("small", "e"))] == ["2"], "what was entered meanwhile counts, too"
+
+
+def test_shares_that_are_empty_are_not_remembered() -> None:
+    away = Away()
+    for number in range(3 * STALE_TIMES):
+        away.keep(of(f"user{number}", "1"))
+    assert len(away._shares) == 1
+    assert len(away._largest) <= STALE_TIMES + 3
+
+
+def test_while_somebody_asks_to_be_let_in_as_it_nobody_else_may_and_its_time_stands_still() -> None:
+    away = Away()
+    one = absent("1", "a", until=10)
+    away.keep(one)
+    assert away.hold("1", 10) is None, "its time is over"
+    assert away.hold("2", 0) is None
+    assert away.hold("1", 9) is one
+    assert away.hold("1", 9) is None
+    assert (away.next_expiry(), away.expire(99), away.holds(one)) == (None, [], True)
+    assert away.enter("/", "sid-1", "b", 5)
+    away.release(one)
+    assert (away.next_expiry(), away.holds(one)) == (10, False)
+    assert away.hold("1", 9) is one
+    assert away.claim("1") is one
+    away.release(one)
+    assert (away.next_expiry(), away.holds(one), away.find("1")) == (None, False, None)
+
+
 def test_time_ends() -> None:
     away = Away()
     assert away.next_expiry() is None

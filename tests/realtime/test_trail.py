@@ -60,10 +60,10 @@ def test_of_many_rooms_left_the_oldest_are_forgotten_and_the_base_moves() -> Non
     assert record(trail, log).base == trail.base == at(3)
 
 
-def test_who_goes_on_has_its_rooms_and_those_it_was_put_into_before() -> None:
+def test_who_goes_on_has_its_rooms_and_no_others() -> None:
     log, trail = Log("e"), Trail("new", at(9), Offer("old", at(5)))
     fill(log, *["x"] * 9)
-    trail.entered("own", 9)
+    trail.entered("of somebody new", 9)
     before = Record(
         "old", "sid", "/", "", "", b"", (Stay("gone", 1, 4), Stay("left", 1, 7), Stay("a", 2, None, True)),
         at(0), at(7), at(8),
@@ -71,7 +71,7 @@ def test_who_goes_on_has_its_rooms_and_those_it_was_put_into_before() -> None:
     trail.go_on(Absent(before, 0), 9)
     assert (trail.pid, trail.base, trail.upto, trail.returning) == ("old", at(5), 9, True)
     now = trail.as_it_is(log)
-    assert now.stays == (Stay("left", 1, 7), Stay("a", 2, None, True), Stay("own", 9))
+    assert now.stays == (Stay("left", 1, 7), Stay("a", 2, None, True))
     assert (now.sent, now.position, now.base) == (at(7), at(8), at(5))
 
 
@@ -105,10 +105,25 @@ def test_rooms_of_the_authorise_step_are_those_that_it_enters_again() -> None:
     before = Record("old", "sid", "/", "", "", b"", (*stays, Stay("c", 2, granted=True)), at(0), at(7), at(8))
     trail.go_on(Absent(before, 0), 9)
     assert (trail.rooms, trail.is_due("a"), trail.as_it_is(log).stays) == ([], True, ())
-    trail.entered("a", 9)
+    trail.entered("a", 9, granted=True)
     assert (trail.rooms, trail.is_due("a"), trail.is_due("c")) == (["a"], False, True)
     assert trail.as_it_is(log).stays == (Stay("a", 1, 4, granted=True), Stay("a", 5, granted=True))
-    trail.entered("new", 9)
-    trail.returning = False
+    trail.entered("new", 9, granted=True)
     trail.entered("later", 9)
     assert trail.as_it_is(log).stays[2:] == (Stay("new", 9, granted=True), Stay("later", 9))
+
+
+def test_what_others_change_while_it_is_let_in_counts_and_so_does_what_its_authorise_step_did() -> None:
+    log, trail = Log("e"), Trail("new", at(9), Offer("old", at(0)))
+    fill(log, *["x"] * 9)
+    before = Record("old", "sid", "/", "", "", b"", (Stay("a", 1), Stay("b", 1)), at(0), at(7), at(8))
+    trail.go_on(Absent(before, 0), 9)
+    trail.left("a", 9, granted=True)
+    trail.entered("step", 9, granted=True)
+    trail.entered("lost", 9)
+    meanwhile = before._replace(stays=(Stay("a", 1), Stay("b", 1, 8), Stay("c", 8)))
+    trail.confirm(meanwhile)
+    assert (trail.confirmed, trail.record, trail.rooms) == (True, meanwhile, ["c", "step"])
+    assert trail.as_it_is(log).stays == (
+        Stay("b", 1, 8), Stay("a", 1, 9), Stay("c", 8), Stay("step", 9, granted=True),
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Clients that leave: who of them may come back, what is kept of them meanwhile, and when that is over."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address, ip_network
+from time import monotonic
+from typing import Any, Final
+
+from realtime.away import Absent, Away
+from realtime.codecs import json_bytes
+from realtime.errors import UsageError
+from realtime.hub import Hub
+from realtime.identity import Identity
+from realtime.metrics import Metrics
+from realtime.names import Reason
+from realtime.recovery import Record
+from realtime.seldom import Seldom
+from realtime.session import Member, State
+from realtime.settings import Settings
+from realtime.trail import Trail
+
+logger = logging.getLogger("realtime")
+
+RECOVERABLE: Final = frozenset(
+    {Reason.TRANSPORT_CLOSE, Reason.TRANSPORT_ERROR, Reason.PING_TIMEOUT, Reason.SLOW, Reason.LIMIT}
+)
+"""Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left; so has who was here when this
+process began to end, for its memory ends with it."""
+SWEEP: Final = 1_000
+"""Sessions that are ended in a row before others get their turn: whole networks are cut off together."""
+NETWORK_BITS: Final = 64
+"""Of an IPv6 address: what one customer of a provider has, and addresses below it cost nothing."""
+
+
+def user_key(user: Any) -> str | None:
+    """Who that is, for comparing; None for a user that cannot be compared."""
+    if user is None:
+        return ""
+    if isinstance(user, Identity):
+        return f"{'guest' if user.anonymous else 'user'}:{user.user_id}"
+    try:
+        return hashlib.sha256(json_bytes(user)).hexdigest()
+    except UsageError:
+        return None
+
+
+def charged_to(user: Any, address: str) -> str:
+    """Whose share what is kept of a client counts in: its user's, where a token says who that is; else its address's,
+    for names that anybody may choose are no bound."""
+    if isinstance(user, Identity) and not user.anonymous:
+        return f"user:{user.user_id}"
+    with suppress(ValueError):
+        parsed = ip_address(address)
+        if isinstance(parsed, IPv6Address):
+            return str(ip_network((parsed, NETWORK_BITS), strict=False))
+    return address
+
+
+class Absence:
+    """One server's clients that are away."""
+
+    def __init__(self, hub: Hub, metrics: Metrics, settings: Settings, node: str) -> None:
+        self.node = node
+        self.clock = monotonic
+        self.live: dict[str, Member] = {}
+        """Who is connected, by pid."""
+        self.away = hub.away = Away(settings.recovery_limit_clients, settings.recovery_limit_bytes)
+        self.on_expired: Callable[[Absent], None] = lambda absent: None
+        self.remembers: Callable[[str], bool] = lambda namespace: False
+        """Does this namespace want to hear of sessions that expire?"""
+        self.address_of: Callable[[Member], str] = lambda member: ""
+        self._hub = hub
+        self._metrics = metrics
+        self._settings = settings
+        self._seldom = Seldom()
+        self._sweeping = False
+        metrics.away.read = lambda: {(): float(len(self.away))}
+
+    @property
+    def window(self) -> float:
+        """Seconds in which a client may come back."""
+        return self._settings.recovery_window_seconds
+
+    def left(self, member: Member, reason: str) -> None:
+        """The membership of somebody that was let in is about to end."""
+        trail: Trail = member.trail
+        self.live.pop(trail.pid, None)
+        if reason in RECOVERABLE or (reason == Reason.REPLACED and member.session.closed):
+            absent = self.absent_of(member)
+            if absent is not None:
+                trail.kept = True
+                if not self.remembers(member.namespace):
+                    absent.note = None
+                self.keep(absent)
+
+    def end(self, member: Member) -> Absent | None:
+        """Somebody else is about to go on as this member, which is told so and has to go: what is known of it. None
+        where that cannot be written down."""
+        trail: Trail = member.trail
+        absent = self.absent_of(member)
+        self.live.pop(trail.pid, None)
+        trail.taken = True
+        trail.kept = absent is not None
+        return absent
+
+    def absent_of(self, member: Member) -> Absent | None:
+        """What would be kept of it if it left now, with itself as the note."""
+        record = self.record_of(member)
+        if record is None:
+            return None
+        return Absent(record, self.clock() + self.window, member, of=charged_to(member.user, self.address_of(member)))
+
+    def record_of(self, member: Member) -> Record | None:
+        user, data = user_key(member.user), None
+        with suppress(UsageError):
+            data = bytes(memoryview(json_bytes(member.data)))  # a copy: orjson's own holds on to 4 KiB
+        if user is None or data is None:
+            more = self._seldom.left_out("record", monotonic())
+            if more is not None:
+                words = "a client of %s cannot come back: its user or its data is not JSON (%d more since then)"
+                logger.warning(words, member.namespace, more)
+            self._metrics.drops.add("record")
+            return None
+        trail: Trail = member.trail
+        log = self._hub.keepers[member.namespace].log
+        return trail.record_of(log, member.sid, member.namespace, self.node, user, data)
+
+    def keep(self, absent: Absent) -> None:
+        """It is away from now on."""
+        for given_up in self.away.keep(absent):
+            self._metrics.drops.add("record")
+            self.on_expired(given_up)
+        self._plan()
+
+    def release(self, absent: Absent) -> None:
+        """Who wanted to be let in as this client was not, or is not it: it is away as before."""
+        self.away.release(absent)
+        self._plan()
+
+    def give_up(self, absent: Absent) -> None:
+        """It does not come back."""
+        if self.away.find(absent.record.pid) is absent:
+            self.away.claim(absent.record.pid)
+        self.on_expired(absent)
+
+    def forget(self, namespace: str, target: Any) -> None:
+        """Whoever is away and in this room, or has this sid, is not to come back; nor who is just being let in."""
+        for sid in self.away.in_room(namespace, target):
+            pid = self.away.pid_of(namespace, sid)
+            absent = self.away.claim(pid) if pid is not None else None
+            if absent is not None:
+                self.on_expired(absent)
+        for member in self._hub.select(namespace, target):
+            trail: Trail | None = member.trail
+            if trail is not None and trail.absent is not None and member.state is State.PENDING:
+                absent, trail.absent = trail.absent, None
+                if trail.confirmed or self.away.holds(absent):
+                    self.give_up(absent)
+
+    # --- time
+
+    def _plan(self) -> None:
+        """Look at who is away when the first of them expires."""
+        when = self.away.next_expiry()
+        if self._sweeping or when is None:
+            return
+        self._sweeping = True
+        asyncio.get_running_loop().call_later(max(0.0, when - self.clock()), self.sweep)
+
+    def sweep(self) -> None:
+        """End the sessions whose time is over."""
+        self._sweeping = False
+        for absent in self.away.expire(self.clock(), SWEEP):
+            self.on_expired(absent)
+        self._plan()

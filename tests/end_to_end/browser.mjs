@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const [executablePath, profile, ...own] = process.argv.slice(1);
-const PATIENCE = 10_000; // ms for anything on a page
+const PATIENCE = 15_000; // ms for anything on a page
 const context = await chromium.launchPersistentContext(profile, {
   executablePath,
   headless: true,

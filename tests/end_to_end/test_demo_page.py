@@ -95,7 +95,9 @@ async def test_what_a_person_changes_while_it_runs(node: Node, chromium: str, ap
         await publish(app_server.url, "news", "for news")
         await person.answer()
         await person.until("tokens")
-        await person.answer([token("anna", 3600), token("anna", 2), token("somebody", 3600)])
+        await person.answer([token("anna", 3600), token("anna", 50), token("somebody", 3600)])
+        await person.until("short-token")
+        await person.answer(token("anna", 3))
         await person.until("token-holder")
         async with socket_io(app_server.url, "/chat", auth={"token": token("anna", 60)}):
             await person.answer()

@@ -35,6 +35,7 @@ from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
 from realtime.settings import Settings
+from realtime.writers import open_writers
 
 logger = logging.getLogger("realtime")
 
@@ -81,6 +82,9 @@ class Realtime:
         self.server = server or _build_server(self.settings, on_drop)
         self.server.overrides = app.dependency_overrides
         self.metrics: Metrics = self.server.metrics
+        self.writers = None
+        if server is None and not self._bus_is_on(self.settings.writers_channel):
+            self.writers = open_writers(self.settings, self.server.hub, self.metrics)
         self.started = False
         self.draining = False
         self._checks: dict[str, Check] = {}
@@ -123,6 +127,10 @@ class Realtime:
         """Something outside that must answer for this instance to be ready: within a second, raising nothing."""
         self._checks[name] = ping
 
+    def _bus_is_on(self, channel: str | None) -> bool:
+        """Then it hears python-socketio's writers itself."""
+        return isinstance(self.server.manager, BusManager) and self.server.manager.channel == channel
+
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Called at shutdown, after every client has gone; in reverse order."""
         self._closers.append(close)
@@ -161,6 +169,8 @@ class Realtime:
     async def close(self) -> None:
         """Drain, then let go of everything outside."""
         await self.drain()
+        if self.writers is not None:
+            await self.writers.stop()
         await self.server.shutdown()
         for close in reversed(self._closers):
             await close()
@@ -184,6 +194,8 @@ class Realtime:
         lag = asyncio.create_task(watch_lag(self.metrics))
         restore = self._drain_on_signal()
         self.server._initialize()
+        if self.writers is not None:
+            self.writers.start()
         self.started = True
         try:
             yield

@@ -22,6 +22,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 
 from realtime.bench import bench
 from realtime.errors import UsageError
+from realtime.hub import Hub
 from realtime.identity import Tokens
 from realtime.metrics import Metrics
 from realtime.origins import OriginPolicy
@@ -29,6 +30,7 @@ from realtime.plug import check_neighbour, find, find_bus
 from realtime.redaction import hide_password
 from realtime.server import Server
 from realtime.settings import Settings
+from realtime.writers import open_writers
 
 DEFAULT_APP: Final = "namespaces.app:app"
 GRACEFUL_SECONDS: Final = 3
@@ -139,6 +141,7 @@ def _refusals(settings: Settings) -> list[str]:
     ]
     if settings.redis_url is not None:
         makers.append(partial(_open_bus, settings.redis_url, settings.redis_channel))
+    makers.append(partial(open_writers, settings, Hub(Metrics()), Metrics()))
     if "database_url" in settings.model_fields_set:  # else SQLite, which an application without a history need not load
         makers.append(lambda: find("sql")(settings.database_url, Metrics()))
     found = []

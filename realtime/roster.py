@@ -28,6 +28,7 @@ from realtime.names import Reason
 from realtime.ports import Bus
 from realtime.rooms import Target
 from realtime.session import State
+from realtime.stock_messages import RefusedWriting, writing_of
 
 logger = logging.getLogger("realtime")
 
@@ -202,17 +203,18 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
 
     async def _handle_emit(self, message: dict[str, Any]) -> None:
         """Another node, or a writer of python-socketio's, has something for clients of ours."""
-        data = message["data"]
-        if message.get("binary"):
-            data = StockPacket.reconstruct_binary(data[0], [base64.b64decode(each) for each in data[1:]])
-        args = tuple(data) if isinstance(data, list) else (data,)
         question = message.get("callback")
+        try:
+            writing = writing_of(message | {"callback": None})
+        except RefusedWriting as refused:
+            self.metrics.bus_refused.add(refused.reason)
+            return
         asked = isinstance(question, list) and len(question) == 3
         returned = partial(self._return_callback, message.get("host_id"), *(question or ())) if asked else None
-        to, skip, namespace = message.get("room"), message.get("skip_sid"), message.get("namespace")
         key = message.get("key") if isinstance(message.get("key"), str) else None
         manner: dict[str, Any] = {"volatile": bool(message.get("volatile")), "key": key}
-        await LocalManager.emit(self, message["event"], args, namespace, to, skip, returned, **manner)
+        namespace, event, args, to, skip = writing
+        await LocalManager.emit(self, event, tuple(args), namespace, to, list(skip), returned, **manner)
 
     async def _publish(self, data: dict[str, Any]) -> None:
         try:

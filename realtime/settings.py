@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     redis_channel: str = "socketio"
     bus_keys: SecretStr | None = None
+    writers_channel: str | None = Field(None, min_length=1)
     database_url: str = "sqlite+aiosqlite:///realtime.db"
 
     allowed_origins: Strings = Field(default_factory=list)

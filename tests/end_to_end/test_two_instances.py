@@ -56,7 +56,7 @@ def start_pair(stack: ExitStack, folder: Path, redis: RedisServer) -> Pair:
 
 def instance(folder: Path, name: str, redis: RedisServer) -> ServerProcess:
     """Both write to one database file, as both would to one PostgreSQL."""
-    return ServerProcess(folder, "--redis", redis.url, env={"REALTIME_NODE": name})
+    return ServerProcess(folder, "--redis", redis.url, env={"REALTIME_NODE": name, "REALTIME_WRITERS_CHANNEL": CHANNEL})
 
 
 def token(user: str) -> str:

@@ -148,6 +148,34 @@ async def test_what_may_be_dropped_is_the_same_everywhere() -> None:
         assert [await within(seen.get()) for _ in range(3)] == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"event": "disconnect"}, "event"),
+        ({"event": None}, "event"),
+        ({"data": None}, "data"),
+        ({"binary": True, "data": ["x", "no base64!"]}, "data"),
+        ({"room": {"a": 1}}, "room"),
+        ({"namespace": 7}, "namespace"),
+        ({"skip_sid": [7]}, "skip_sid"),
+    ],
+    ids=str,
+)
+@pytest.mark.asyncio
+async def test_what_python_socketio_does_not_write_is_refused_and_counted(
+    changes: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(1) as (air, (node,)):
+        client, _ = await node.client()
+        message = {"method": "emit", "event": "told", "data": [1], "namespace": "/", "host_id": "another"}
+        await air.publish(json.dumps(message | changes).encode())
+        await air.publish(json.dumps(message).encode())
+        assert await client.event("/", "told") == 1
+        assert len([args for _, args in client.events if args[0] == "told"]) == 1
+        assert node.metrics.bus_refused.value(reason) == 1
+        assert not caplog.records
+
+
 # ── questions ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -70,7 +70,8 @@ class RedisCluster:
         for number in range(MASTERS):
             self.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for number in range(1, len(self.nodes)):
-            self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self.nodes[0].bus_port)
+            for known in self.nodes[:number]:  # hearing of each other by gossip takes seconds
+                self.ask(number, "CLUSTER", "MEET", "127.0.0.1", known.port, known.bus_port)
         for number in range(MASTERS):
             first, last = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1
             self.ask(number, "CLUSTER", "ADDSLOTSRANGE", first, last)

@@ -44,6 +44,7 @@ class RedisServer(Daemon):
         self._arguments = [
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""),
             *("--appendonly", "yes" if keep else "no", "--appendfsync", "always"),
+            *("--repl-diskless-sync-delay", "0"),  # a master waits 5 s for more replicas, and here no more come
             *(("--requirepass", password) if password else ()),
             *arguments,
         ]

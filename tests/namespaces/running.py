@@ -23,6 +23,7 @@ from starlette.testclient import TestClient, WebSocketTestSession
 
 from namespaces.app import create_app
 from realtime import Realtime, Settings, Tokens
+from tests.prompt_uvicorn import PromptUvicorn
 from tests.serving import SECRET, free_port
 
 SECONDS = 5.0
@@ -75,7 +76,7 @@ class RunningApp:
         assert not self._thread.is_alive(), "the application did not stop"
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(PromptUvicorn):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = threading.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import uvicorn
 
 from realtime import Settings
 from tests.end_to_end.clients import SECONDS, SocketIOClient, socket_io, within
+from tests.prompt_uvicorn import PromptUvicorn, listener
 from tests.serving import SECRET
 
 __all__ = ["SECONDS", "SocketIOClient", "living", "settings_for", "socket_io", "within"]
@@ -25,23 +25,23 @@ def settings_for(**changes: Any) -> Settings:
 @asynccontextmanager
 async def living(app: Any, **options: Any) -> AsyncIterator[str]:
     """Serve ``app`` for the block; answers its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listening = listener()
     config = uvicorn.Config(
         app,
         **({"ws": "websockets-sansio", "log_config": None, "access_log": False, "ws_ping_interval": None} | options),
     )
     server = _Uvicorn(config)
-    serving = asyncio.create_task(server.serve([listener]))
+    serving = asyncio.create_task(server.serve([listening]))
     try:
         async with asyncio.timeout(SECONDS):
             await server.up.wait()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         await within(serving, 2 * SECONDS)
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(PromptUvicorn):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()

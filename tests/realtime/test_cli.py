@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -162,6 +163,24 @@ def test_listening_on_a_name_is_listening_on_all_its_addresses_at_one_port(host:
     finally:
         for each in sockets:
             each.close()
+
+
+@pytest.mark.asyncio
+async def test_what_asyncio_accepts_does_not_wait_to_send_a_second_time() -> None:
+    """With Nagle's algorithm the body of an answer waits for the acknowledgement of its head."""
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    (listener,) = _listen("127.0.0.1", 0)
+    async with await asyncio.start_server(greet, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await asyncio.wait_for(accepted, 5)
+        writer.close()
+        await writer.wait_closed()
 
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────

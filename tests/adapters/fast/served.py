@@ -15,25 +15,13 @@ import uvicorn
 
 from adapters.fast import FastProtocol
 from tests.adapters.fast.wire_client import SECONDS, Header, WireClient, request
+from tests.prompt_uvicorn import PromptUvicorn
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Answer = TypeVar("Answer")
 
 
-class _Watched(set[Any]):
-    """A set that tells when something left it."""
-
-    def __init__(self, changed: threading.Condition) -> None:
-        super().__init__()
-        self._changed = changed
-
-    def discard(self, item: Any) -> None:
-        super().discard(item)
-        with self._changed:
-            self._changed.notify_all()
-
-
-class _Server(uvicorn.Server):
+class _Server(PromptUvicorn):
     """Says when it listens, and on which loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -41,6 +29,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self.ended = threading.Condition()
+
+    def changed(self) -> None:
+        super().changed()
+        with self.ended:
+            self.ended.notify_all()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -59,7 +53,7 @@ class Served:
         self._routes: dict[str, App] = {}
         self._numbers = count()
         self._clients: list[WireClient] = []
-        self._socket = socket.socket()
+        self._socket = socket.socket(proto=socket.IPPROTO_TCP)  # as `realtime serve`'s
         self._socket.bind(("127.0.0.1", 0))
         if buffers is not None:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -75,10 +69,7 @@ class Served:
             **config,
         }
         self.server = _Server(uvicorn.Config(self._app, **settings))
-        self.changed = threading.Condition()
         self.state = self.server.server_state
-        self.state.connections = _Watched(self.changed)
-        self.state.tasks = _Watched(self.changed)
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
 
     def __enter__(self) -> Self:
@@ -137,8 +128,8 @@ class Served:
 
     def until(self, check: Callable[[], bool]) -> None:
         """Returns when this is true of the server's connections and tasks."""
-        with self.changed:
-            done = self.changed.wait_for(check, SECONDS)
+        with self.server.ended:
+            done = self.server.ended.wait_for(check, SECONDS)
         assert done, (self.state.connections, self.state.tasks)
 
     def settle(self) -> None:

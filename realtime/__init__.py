@@ -9,6 +9,7 @@ from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
 from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
 from realtime.context import Socket
 from realtime.drops import Dropped
+from realtime.emitted import BusState, Emitted
 from realtime.errors import (
     AccessError,
     CloseCode,
@@ -41,10 +42,12 @@ __all__ = [
     "AccessError",
     "Answers",
     "Bus",
+    "BusState",
     "ClientGone",
     "CloseCode",
     "Dialect",
     "Dropped",
+    "Emitted",
     "Encoded",
     "Fail",
     "History",

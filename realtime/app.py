@@ -30,7 +30,7 @@ from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
-from realtime.plug import find, find_bus
+from realtime.plug import find, find_bus, find_journal
 from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
@@ -93,6 +93,8 @@ class Realtime:
         bus = getattr(self.server.manager, "bus", None)
         if bus is not None:
             self.check("redis", bus.ping)
+        if self.server.backplane is not None:
+            self.check("bus", self.server.backplane.check)
         app.router.routes.insert(0, SocketIORoute(path, self.server))
         app.add_exception_handler(TooManyHandshakes, deny)  # type: ignore[arg-type]
         self._wrap_lifespan(app)
@@ -310,4 +312,11 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
         return Server(settings=settings, metrics=metrics, on_drop=on_drop)
     bus = find_bus(settings.redis_url)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
-    return Server(manager, settings=settings, metrics=metrics, on_drop=on_drop)
+    journal = find_journal(settings.redis_url)
+    return Server(
+        manager,
+        settings=settings,
+        metrics=metrics,
+        on_drop=on_drop,
+        open_journal=None if journal is None else lambda node: journal(settings.redis_url, node, settings, metrics),
+    )

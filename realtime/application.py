@@ -54,6 +54,8 @@ class Host(Protocol):
 
     def environ_of(self, member: Member) -> dict[str, Any]: ...
 
+    async def heard(self, namespace: str, *channels: str | None) -> bool: ...
+
 
 class Application:
     """Keeps the port ``session.Application`` for one server."""
@@ -144,6 +146,7 @@ class Application:
 
     async def _let_in(self, typed: Namespace | None, member: Member, auth: Any) -> None:
         await self._authorize(typed, member, auth)
+        await self._host.heard(member.namespace, None, member.sid)
         if member.trail is not None:
             if member.trail.owner is not None and await self._takes_over(typed, member):
                 if member.state is not State.PENDING:

@@ -212,6 +212,10 @@ class Away:
         own = self._by_sid.get((namespace, room)) if isinstance(room, str) else None
         return [self._absent[pid].record.sid for pid in (pids | {own} if own is not None else pids)]
 
+    def is_in(self, namespace: str, room: str) -> bool:
+        """Is anybody who is away in this room, or is it its own?"""
+        return (namespace, room) in self._in_room or (namespace, room) in self._by_sid
+
     def pid_of(self, namespace: str, sid: str) -> str | None:
         return self._by_sid.get((namespace, sid))
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from starlette.requests import HTTPConnection
 
+from realtime.emitted import Emitted
 from realtime.errors import AccessError, LimitError, PayloadError, Refusal, connect_refusal
 from realtime.identity import Identity
 from realtime.names import NAME_LIMIT, Reason, is_system_room, problem_with_name
@@ -31,7 +32,7 @@ class Publishing(Protocol):
         skip: Collection[str],
         volatile: bool,
         key: str | None,
-    ) -> int: ...
+    ) -> Emitted: ...
 
 
 class House(Publishing, Protocol):
@@ -46,6 +47,8 @@ class House(Publishing, Protocol):
     def leave(self, member: Member, room: str) -> bool: ...
 
     def rooms_of(self, member: Member) -> tuple[Any, ...]: ...
+
+    async def heard(self, namespace: str, *channels: str | None) -> bool: ...
 
     def since(self, member: Member, offset: str, room: str) -> Since: ...
 
@@ -172,6 +175,8 @@ class Socket:
             entered = self.enter(room)
         except ValueError:  # the name is somebody's sid
             raise AccessError(NOT_YOURS, code="system_room") from None
+        if entered:
+            await self._house.heard(self.namespace, room)
         told = self._house.since(self._member, since, room) if since is not None and entered else None
         if entered:
             if self._member.trail is not None:
@@ -194,10 +199,10 @@ class Socket:
         if self._house.leave(self._member, room):
             await self._house.on_room("left", self, room)
 
-    async def emit(self, event: Any, data: Any = None, *, volatile: bool = False, key: str | None = None) -> None:
+    async def emit(self, event: Any, data: Any = None, *, volatile: bool = False, key: str | None = None) -> Emitted:
         """To this client alone: an event name and data, or a pydantic model whose class names the event."""
         name, args = name_and_args(event, data)
-        await self._house.publish(self.namespace, name, args, self.sid, (), volatile, key)
+        return await self._house.publish(self.namespace, name, args, self.sid, (), volatile, key)
 
     async def call(self, event: Any, data: Any = None, *, timeout: float = 60) -> Any:
         """Emit and wait for the client's acknowledgement, at most ``timeout`` seconds.

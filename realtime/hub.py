@@ -6,7 +6,7 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from threading import Lock, get_ident
@@ -15,7 +15,8 @@ from typing import Any
 
 from realtime.away import Away
 from realtime.codecs import Encoded
-from realtime.keeper import Keeper, is_nobody, noted, spoken
+from realtime.emitted import BusState, Emitted
+from realtime.keeper import Keeper, Watching, is_nobody, noted, spoken
 from realtime.metrics import Metrics
 from realtime.positions import Channel
 from realtime.rooms import Rooms, Target
@@ -51,6 +52,9 @@ class Hub:
             if rooms is None:
                 rooms = self.namespaces[member.namespace] = Rooms()
             rooms.attach(member.sid, member)
+            lane = self._lane(member.namespace)
+            if lane is not None:
+                lane.need(None, member.sid)
 
     def detach(self, member: Member) -> None:
         """Out of all rooms at once; until ``forget`` the disconnect hook can still ask which they were."""
@@ -61,6 +65,7 @@ class Hub:
                 member.rooms_left = (member.sid, *rooms.detach(member.sid))
                 if not rooms.everyone:
                     self.namespaces.pop(member.namespace, None)
+                self._spare(member.namespace, None, *member.rooms_left)
 
     def forget(self, member: Member) -> None:
         if self._leaving.get((member.namespace, member.sid)) is member:
@@ -71,22 +76,31 @@ class Hub:
         rooms = self.namespaces.get(member.namespace)
         if rooms is None or member.sid not in rooms.everyone or sid in rooms.everyone:
             return False
-        joined = rooms.detach(member.sid)
+        before = member.sid
+        joined: tuple[Any, ...] = rooms.detach(before)
         member.sid = sid
         rooms.attach(sid, member)
         for room in joined if keep_rooms else ():
             rooms.join(sid, room)
+        lane = self._lane(member.namespace)
+        if lane is not None:
+            lane.need(sid)
+            lane.spare(before, *(() if keep_rooms else joined))
         return True
 
     def restore(self, member: Member, wanted: Iterable[Any]) -> None:
         """Back into the rooms it was in, and in no other. Hold ``changing``."""
         rooms, wanted = self.namespaces[member.namespace], dict.fromkeys(wanted)
+        lane = self._lane(member.namespace)
         for room in rooms.rooms_of(member.sid):
             if room != member.sid and room not in wanted:
                 rooms.leave(member.sid, room)
+                self._spare(member.namespace, room)
         for room in wanted:
             with suppress(ValueError):  # by now the name is somebody's sid
                 rooms.join(member.sid, room)
+                if lane is not None:
+                    lane.need(room)
 
     def _is_step(self, sid: str, namespace: str) -> bool:
         """Is this done to a member by its own authorise step?"""
@@ -97,6 +111,20 @@ class Hub:
         """Is anybody here in this channel? (The room of a sid, too.)"""
         rooms = self.namespaces.get(namespace)
         return rooms is not None and (channel is None or channel in rooms or channel in rooms.everyone)
+
+    def is_awaited(self, namespace: str, channel: Channel) -> bool:
+        """May somebody come back into this channel?"""
+        return channel is not None and self.away is not None and self.away.is_in(namespace, channel)
+
+    def _lane(self, namespace: str) -> Watching | None:
+        """Who has to know which channels there are members of, where other nodes speak to them, too."""
+        keeper = self.keepers.get(namespace)
+        return None if keeper is None else keeper.lane
+
+    def _spare(self, namespace: str, *channels: Any) -> None:
+        lane = self._lane(namespace)
+        if lane is not None:
+            lane.spare(*channels)
 
     # --- looking up
 
@@ -131,15 +159,20 @@ class Hub:
         """True when this was a change. Raises ValueError as ``Rooms.join`` does."""
         with self.changing:
             rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
+            if keeper is not None:
+                keeper.check_room(room)
             step = keeper is not None and self._is_step(sid, namespace)
             if keeper is not None and not step and self.away is not None and self.away.has(namespace, sid):
-                return self.away.enter(namespace, sid, room, keeper.log.last)
+                keeper.need(room)
+                return self.away.enter(namespace, sid, room, keeper.joins_after(room))
             if rooms is None:
                 raise ValueError("sid is not connected to requested namespace")
             changed = rooms.join(sid, room)
             trail = rooms.everyone[sid].trail if keeper is not None else None
             if trail is not None and keeper is not None and (changed or (step and trail.is_due(room))):
-                trail.entered(room, keeper.log.last, granted=step)
+                trail.entered(room, keeper.joins_after(room), granted=step)
+            if changed and keeper is not None:
+                keeper.need(room)
             return changed
 
     def leave(self, sid: str, namespace: str, room: Any) -> bool:
@@ -154,6 +187,7 @@ class Hub:
             return self.away.leave(namespace, sid, room, keeper.log.last)
         if rooms is None or not rooms.leave(sid, room):
             return False
+        self._spare(namespace, room)
         if keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
             trail.left(room, keeper.log.last, granted=step)
         return True
@@ -162,6 +196,7 @@ class Hub:
         """Everybody here leaves it. Raises ValueError for the room of a sid."""
         with self.changing:
             rooms, keeper = self.namespaces.get(namespace), self.keepers.get(namespace)
+            self._spare(namespace, room)
             for sid in rooms.close(room) if rooms is not None else ():
                 trail = rooms.everyone[sid].trail if rooms is not None else None
                 if trail is not None and keeper is not None:
@@ -185,23 +220,22 @@ class Hub:
         volatile: bool = False,
         key: str | None = None,
     ) -> int:
-        """Hand this to everybody here whom it concerns; answers how many that were.
+        """Hand this to everybody here whom it concerns; answers how many that were, an ``Emitted`` where it was kept.
 
         Raises UsageError when the arguments cannot be encoded; then nobody got anything.
         """
         self._metrics.emissions.add(namespace)
         keeper, kept = self.keepers.get(namespace), None
-        if keeper is None or volatile:
+        if keeper is None or volatile or keeper.lane is not None:
             members = self.select(namespace, target)
         else:
             members, kept = self._keep(keeper, event, args, target, skip)
         if skip:
             members = [member for member in members if member.sid not in skip]
+        place = None if kept is None else kept[1]
         if not members:
-            return 0
+            return 0 if place is None else Emitted.made(0, BusState.NONE, place, due=True)
         started = perf_counter()
-        reached = 0
-        thread = get_ident()
         dialects = {member.session.dialect for member in members}
         forms: dict[Any, Encoded | None]
         if keeper is None:
@@ -210,6 +244,31 @@ class Hub:
             forms = {each: noted(each, namespace, event, args, keeper.mark) for each in dialects}
         else:
             forms = {each: spoken(each, namespace, *kept) for each in dialects}
+        reached = self._hand_out(namespace, members, forms, started, volatile, key)
+        return reached if place is None else Emitted.made(reached, BusState.NONE, place, due=True)
+
+    def deliver_said(
+        self, namespace: str, said: Said, mark: str, members: Sequence[Member], *, volatile: bool, key: str | None
+    ) -> int:
+        """The same with what was encoded before, perhaps by another node; ``mark`` is the offset it is given."""
+        self._metrics.emissions.add(namespace)
+        if not members:
+            return 0
+        started = perf_counter()
+        forms = {each: spoken(each, namespace, said, mark) for each in {member.session.dialect for member in members}}
+        return self._hand_out(namespace, members, forms, started, volatile, key)
+
+    def _hand_out(
+        self,
+        namespace: str,
+        members: Sequence[Member],
+        forms: Mapping[Any, Encoded | None],
+        started: float,
+        volatile: bool,
+        key: str | None,
+    ) -> int:
+        reached = 0
+        thread = get_ident()
         for member in members:
             session = member.session
             encoded = forms[session.dialect]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from realtime.positions import Channel, Draft, DraftId, Entry, Position
 
@@ -22,6 +22,24 @@ SWEEP: Final = 1_000
 NOTHING_READ: Final[tuple[int, list[Entry]]] = (-1, [])
 Kept = tuple[Any, ...]
 """(time, bytes, offset, previous, id or None, namespace, rooms, skip, event, inner, arguments, attachments)."""
+
+
+class Past(Protocol):
+    """What can be asked of a log, wherever it lies: ``Log`` is all of it, ``Mirror`` what came out on this node."""
+
+    epoch: str
+    last: int
+
+    @property
+    def newest(self) -> Position: ...
+
+    def head(self, channel: Channel) -> int: ...
+
+    def reaches(self, position: Position) -> bool: ...
+
+    def since_in(
+        self, channels: Iterable[Channel], position: Position, upto: int | None = None
+    ) -> Iterator[Entry] | None: ...
 
 
 class Log:
@@ -75,7 +93,7 @@ class Log:
         known = self._by_id.get(draft.id)
         if known is not None:
             return self._entry(self._kept[known - self.oldest - 1])
-        _, namespace, rooms, skip, event, body, arguments, attachments = draft
+        _, namespace, rooms, skip, event, body, arguments, attachments, _ = draft
         inner = body[1:-1]
         self._by_id[draft.id] = self.add(draft.id, namespace, rooms, skip, event, inner, arguments, attachments, now)
         return self._entry(self._kept[-1])

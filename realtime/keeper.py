@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from realtime.codecs import Dialect, Encoded, array
-from realtime.journal import Log
-from realtime.positions import Entry
+from realtime.errors import UsageError
+from realtime.journal import Log, Past
+from realtime.positions import Channel, Entry, Position
 from realtime.rooms import Target
 from realtime.said import Said
 
@@ -15,14 +16,29 @@ FORMS_BYTES: Final = 1 << 22
 """Encoded entries that are kept ready while many clients come back at once; then it begins anew."""
 
 
+class Watching(Protocol):
+    """Who brings in what other nodes say, of channels that somebody here is in. From any thread."""
+
+    def need(self, *channels: Channel) -> None:
+        """Somebody is in these now."""
+
+    def spare(self, *channels: Channel) -> None:
+        """Perhaps nobody is in these any more."""
+
+    def joins_after(self, channel: Channel) -> int: ...
+
+
 class Keeper:
     """One namespace's log and what clients are given of it. Changes one at a time: the hub has a lock for it."""
 
     def __init__(
-        self, namespace: str, log: Log, clock: Callable[[], float], dumps: Callable[[Any], str] | None = None
+        self, namespace: str, log: Past, clock: Callable[[], float], dumps: Callable[[Any], str] | None = None
     ) -> None:
+        """``log`` is a ``Log``, or (with a ``lane``) what came out here of one that lies elsewhere."""
         self.namespace = namespace
         self.log = log
+        self.lane: Watching | None = None
+        """The way to other nodes and from them; it gives what is said its place then, and ``keep`` is not called."""
         self.returning = 0
         """Members who are being let in again: they are given what was kept, and must not hear it twice."""
         self._clock = clock
@@ -30,7 +46,7 @@ class Keeper:
         self._prefix = f"{log.epoch}-"
         self.mark = str(log.newest)
         """The newest place, as clients are given it."""
-        self._forms: dict[tuple[Dialect, int], Encoded | None] = {}
+        self._forms: dict[tuple[Dialect, Position], Encoded | None] = {}
         self._forms_bytes = 0
 
     def keep(self, event: str, args: Sequence[Any], target: Target, skip: Collection[str]) -> tuple[Said, str]:
@@ -41,9 +57,25 @@ class Keeper:
             rooms: tuple[Any, ...] | None = (target,)
         else:
             rooms = rooms_of(target)
+        assert isinstance(self.log, Log)
         offset = self.log.add(None, self.namespace, rooms, tuple(skip), event, inner, count, attachments, self._clock())
         self.mark = mark = self._prefix + str(offset)
         return Said(event, inner, count, attachments, args), mark
+
+    def joins_after(self, channel: Channel) -> int:
+        """Who enters this channel now hears of what is after this offset."""
+        return self.log.last if self.lane is None else self.lane.joins_after(channel)
+
+    def need(self, channel: Channel) -> None:
+        """Somebody is in this channel now."""
+        if self.lane is not None:
+            self.lane.need(channel)
+
+    def check_room(self, room: Any) -> None:
+        """On one node a room may be any value, as python-socketio allows; other nodes know it by its name. Raises
+        UsageError."""
+        if self.lane is not None and not isinstance(room, str):
+            raise UsageError(f"with a bus the rooms of {self.namespace} are strings, not {type(room).__name__}")
 
     def again(self, dialect: Dialect, entries: Iterable[Entry], mark: str | None = None) -> Iterator[Encoded]:
         """Entries in a client's dialect, each made when it is asked for. ``mark``: an offset for all, not their own."""
@@ -66,7 +98,7 @@ class Keeper:
             yield from self.again(dialect, (last,), mark)
 
     def _form(self, dialect: Dialect, entry: Entry) -> Encoded | None:
-        key = (dialect, entry.position.offset)
+        key = (dialect, entry.position)
         try:
             return self._forms[key]
         except KeyError:

@@ -70,6 +70,9 @@ class Merge:
         """Nobody is in it any more."""
         self._seen.pop(channel, None)
 
+    def watches(self, channel: Channel) -> bool:
+        return channel in self._seen
+
     def seen(self, channel: Channel) -> int:
         """Everything of this channel up to here came out; 0 for one that is not watched."""
         return self._seen.get(channel, 0)
@@ -141,6 +144,28 @@ class Merge:
             seen = self._seen.get(channel)
             if seen is not None and offset > seen and self._hole is None and not self._comes(channel, seen):
                 self._hole = (seen, offset, now)
+
+    def compare(self, newest: Position, heads: Mapping[Channel, int], now: float) -> Progress:
+        """The log was asked how far it is, and after that for the newest offset of each watched channel. Channels that
+        are behind are to be read; whatever else is watched is complete up to there."""
+        progress = Progress()
+        if newest.epoch != self.epoch:
+            self._turn(newest, progress)
+            return progress
+        behind = []
+        for channel, offset in heads.items():
+            seen = self._seen.get(channel, newest.offset)
+            if seen < newest.offset:
+                if offset > seen:
+                    behind.append(seen)
+                else:
+                    self._seen[channel] = newest.offset
+        if behind:
+            self._read = min(behind) if self._read is None else min(self._read, *behind)
+            self._read_to = max(self._read_to, newest.offset)
+        elif self._read is None and not self._waiting and self._seen.keys() <= heads.keys():
+            self.upto = max(self.upto, newest.offset)
+        return self._drain(now, progress)
 
     def back(self, newest: Position) -> Progress:
         """Messages may have been missed: everything from where we are to here is to be read first."""

@@ -177,6 +177,7 @@ class Metrics:
         self.bus_refused = Counter(
             "realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",)
         )
+        self._count_emissions_over_the_bus()
         self.away = Gauge("realtime_recovery_waiting", "Clients that are away and may come back")
         self.recoveries = Counter(
             "realtime_recoveries_total", "Clients that came back, by outcome: recovered, or why not", ("outcome",)
@@ -185,6 +186,30 @@ class Metrics:
         self.history_pending = Gauge("realtime_history_pending", "Stored messages not yet written to the database")
         self.loop_lag_seconds = Gauge(
             "realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval"
+        )
+
+    def _count_emissions_over_the_bus(self) -> None:
+        self.bus_alone = Gauge(
+            "realtime_bus_alone", "1 while this instance goes on alone because its bus does not answer"
+        )
+        self.emissions_alone = Counter(
+            "realtime_emissions_alone_total", "Events delivered here without waiting for the bus", ("namespace",)
+        )
+        self.emissions_refused = Counter(
+            "realtime_emissions_refused_total", "Events that the bus will never keep, by reason", ("reason",)
+        )
+        self.spool_messages = Gauge("realtime_spool_messages", "Events that the bus has not confirmed yet")
+        self.spool_bytes = Gauge("realtime_spool_bytes", "Bytes of those, roughly")
+        self.journal_lag = Gauge(
+            "realtime_journal_lag_seconds", "How long the oldest event that nobody here has heard has been waiting"
+        )
+        self.journal_gaps = Counter(
+            "realtime_journal_gaps_total", "Holes in what came in: healed from the log, or lost", ("outcome",)
+        )
+        self.journal_epochs = Counter(
+            "realtime_journal_epochs_total",
+            "Times a log turned out to be another one: lost, or gone back",
+            ("namespace",),
         )
 
     def all(self) -> list[Counter | Gauge | Histogram]:

@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from realtime.codecs import Dialect
 from realtime.context import Socket
+from realtime.emitted import Emitted
 from realtime.errors import LimitError, Refusal, UsageError
 from realtime.home import Home
 from realtime.limits import SlidingWindow, parse_rate
@@ -251,12 +252,13 @@ class Namespace:
         skip: str | Iterable[str] = (),
         volatile: bool = False,
         key: str | None = None,
-    ) -> int:
+    ) -> Emitted:
         """Emit to a room, several rooms (a list) or everyone (None), on every instance and every wire.
 
         ``event`` is a name, or a pydantic model whose class names the event. ``skip`` is a sid or several. For who
         reads slowly ``volatile`` ones go first, and of those with one ``key`` the latest stays (``latest_per_key``).
-        Answers how many clients of this instance were reached. Raises UsageError for data that is not JSON.
+        Answers how many clients of this instance were reached, and with what offset. Raises UsageError for what is not
+        JSON.
         """
         name, args = name_and_args(event, data)
         skipped = (skip,) if isinstance(skip, str) else tuple(skip)

@@ -79,6 +79,14 @@ def find_bus(url: str) -> Any:
     return find(scheme)
 
 
+def find_journal(url: str) -> Any:
+    """What opens the journal of this URL: ``open(url, node, settings, metrics)``. None for a bus that has none: then
+    what is said lies in the memory of each instance."""
+    name = "journal+" + url.partition("://")[0]
+    known = name in OURS or any(True for _ in entry_points(group=GROUP, name=name))
+    return find(name) if known else None
+
+
 def _unknown(name: str, known: set[str]) -> UsageError:
     return UsageError(f"there is no adapter called {name!r}; known are {', '.join(sorted(known))}")
 

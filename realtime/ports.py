@@ -265,14 +265,14 @@ class Journal(Protocol):
     async def newest(self, namespace: str) -> Position:
         """The end of the log; offset 0 where nothing was ever appended. Raises OutsideError."""
 
-    async def watch(self, namespace: str, channel: Channel) -> Position:
-        """What is for this channel comes in from now on; answers a position after which nothing of it is missed.
+    async def watch(self, namespace: str, *channels: Channel) -> Position:
+        """What is for these channels comes in from now on; answers a position after which nothing of them is missed.
 
-        Repeats change nothing. Raises OutsideError; it is watched all the same once the journal is back.
+        Repeats change nothing. Raises OutsideError; they are watched all the same once the journal is back.
         """
 
-    async def unwatch(self, namespace: str, channel: Channel) -> None:
-        """Nothing of this channel comes in any more. Never raises."""
+    async def unwatch(self, namespace: str, *channels: Channel) -> None:
+        """Nothing of these channels comes in any more. Never raises."""
 
     async def heads(self, namespace: str, channels: Sequence[Channel]) -> Mapping[Channel, int]:
         """The newest offset of each channel (0: none known): how a lost last message is found. Raises OutsideError."""

@@ -55,6 +55,8 @@ class Draft(NamedTuple):
     arguments: int
     """How many there are in ``body``: who splices need not count."""
     attachments: tuple[bytes, ...] = ()
+    key: str | None = None
+    """Of those with one key only the latest waits for a slow reader; a log need not keep it."""
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from realtime.positions import Channel, Entry, Position
@@ -111,9 +111,12 @@ def hearing(record: Record) -> Callable[[Entry], bool]:
     return lambda entry: sid not in entry.draft.skip and _is_heard(entry, sid, stays)
 
 
-def channels_of(record: Record) -> Iterable[Channel]:
-    """All that an entry for it may be in."""
-    return dict.fromkeys((None, record.sid, *[stay.room for stay in record.stays]))
+def channels_of(record: Record) -> Mapping[Channel, int]:
+    """All that an entry for it may be in, each with the offset after which it hears of it."""
+    found: dict[Channel, int] = {None: 0, record.sid: 0}
+    for stay in record.stays:
+        found[stay.room] = min(stay.after, found.get(stay.room, stay.after))
+    return found
 
 
 def _by_room(stays: Iterable[Stay]) -> dict[str, list[Stay]]:

@@ -71,12 +71,16 @@ class Returning:
         self._metrics = metrics
         self._settings = settings
         self._dumps = dumps
-        self.absence = Absence(hub, metrics, settings, f"{settings.node or 'node'}.{secrets.token_hex(4)}")
+        self.node = f"{settings.node or 'node'}.{secrets.token_hex(4)}"
+        """Another one at each start of the process."""
+        self.absence = Absence(hub, metrics, settings, self.node)
         self._returns = SlidingWindow(settings.recovery_limit_returns, RETURNS_SECONDS)
         spliced = isinstance(dialect, SocketIOText)
         self._plain: Dialect = SplicedText(dumps) if spliced else dialect
         self._offsets: Dialect = OffsetText(dumps) if spliced else OffsetMsgPack()
         """Packets that a client of this dialect is sent are the same in namespaces that keep nothing."""
+        self.elsewhere: Callable[[str], Keeper] | None = None
+        """Makes the keeper of a namespace whose log is one for several nodes."""
         self.settled: Callable[[Member], Awaitable[None]] | None = None
 
     def keep(self, namespace: str) -> None:
@@ -84,6 +88,9 @@ class Returning:
         if namespace in self._hub.keepers:
             return
         settings, hub = self._settings, self._hub
+        if self.elsewhere is not None:
+            hub.keepers[namespace] = self.elsewhere(namespace)
+            return
         log = Log(
             secrets.token_hex(6),
             entries=settings.log_limit_entries,
@@ -268,8 +275,6 @@ class Returning:
         """After the authorise step: why it may not go on as who it was. None: it may, what it missed is ready, and
         nobody else can any more."""
         trail: Trail = member.trail
-        if trail.record is not None:
-            await member.session.core.pacers(member.session.loop).room()
         if member.state is not State.PENDING:
             return None
         if trail.record is not None and user_key(member.user) != trail.record.user:
@@ -322,7 +327,7 @@ class Returning:
             self._metrics.recoveries.add(trail.reason or "recovered")
         keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
         trail.missed, trail.meanwhile = iter(()), ()
-        session.replay(self._counted(keeper.again(session.dialect, missed)))
+        session.outbox.replay(self._counted(keeper.again(session.dialect, missed)))
         self.absence.live[trail.pid] = member
         accepted = session.accept(member, data)
         for encoded in keeper.again(session.dialect, meanwhile):

@@ -21,6 +21,7 @@ from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.packet import Packet as StockPacket
 
 from realtime.codecs import json_bytes
+from realtime.emitted import BusState, Emitted
 from realtime.errors import LimitError, OutsideError, UsageError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
@@ -115,7 +116,7 @@ class LocalManager(AsyncManager):  # type: ignore[misc]
         """Deliver on this node; answers how many clients that were."""
         target = room if to is None else to
         namespace = namespace or "/"
-        args = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        args = args_of(data)
         skip = skipped(skip_sid)
         if callback is None:
             return self.hub.deliver(namespace, event, args, target, skip, volatile=volatile, key=key)
@@ -162,8 +163,8 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         returned = None if question is None else partial(self._return_callback, self.host_id, *question)
         reached = await LocalManager.emit(self, event, data, namespace, target, skip_sid, returned, **manner)
         message = self._message(event, data, namespace, target, skip_sid)
-        await self._publish(message | {"callback": question} | {name: how for name, how in manner.items() if how})
-        return reached
+        message |= {"callback": question} | {name: how for name, how in manner.items() if how}
+        return Emitted.made(reached, BusState.UP if await self._publish(message) else BusState.AWAY)
 
     def _ask(self, target: Target, namespace: str, callback: Callable[..., Any]) -> tuple[Target, str, int]:
         """Remember whom to tell when a client anywhere answers. Raises as python-socketio does."""
@@ -190,7 +191,7 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
 
     def _message(self, event: str, data: Any, namespace: str, target: Target, skip_sid: Any) -> dict[str, Any]:
         """python-socketio's own message, so that its managers and writers understand us."""
-        args = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        args = args_of(data)
         form = StockPacket(packet_type=2, data=args)
         binary = bool(StockPacket.data_is_binary(args))
         if binary:
@@ -216,7 +217,7 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         namespace, event, args, to, skip = writing
         await LocalManager.emit(self, event, tuple(args), namespace, to, list(skip), returned, **manner)
 
-    async def _publish(self, data: dict[str, Any]) -> None:
+    async def _publish(self, data: dict[str, Any]) -> bool:
         try:
             await self.bus.publish(json_bytes(data))
         except (OutsideError, LimitError):
@@ -226,6 +227,7 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
             self._deaf = True
         else:
             self._deaf = False
+        return not self._deaf
 
     async def _listen(self) -> AsyncIterator[dict[str, Any]]:
         async for message in self.bus.listen():
@@ -255,6 +257,12 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         told = {"method": "disconnect", "sid": None, "room": room, "reason": str(reason)}
         await self._publish({**told, "namespace": namespace, "host_id": self.host_id})
 
+    async def enter_room(self, sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> None:
+        """Returns when what other nodes say in it from now on is heard here, if the client is one of ours."""
+        await super().enter_room(sid, namespace, room, eio_sid)
+        if self.hub.find(sid, namespace) is not None:
+            await self.server.heard(namespace, room)
+
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""
         thread, self.thread = self.thread, None
@@ -267,6 +275,11 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
 def is_alone(manager: LocalManager) -> bool:
     """Are all clients that this manager can reach clients of this node?"""
     return not isinstance(manager, AsyncPubSubManager)
+
+
+def args_of(data: Any) -> list[Any]:
+    """python-socketio's ``data`` as the arguments of an event: a tuple is several, None is none."""
+    return list(data) if isinstance(data, tuple) else [] if data is None else [data]
 
 
 def skipped(skip_sid: Any) -> Collection[str]:

@@ -5,49 +5,46 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import socketio
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
-from starlette.websockets import WebSocket
 
-from realtime import guests
 from realtime.application import Application
+from realtime.backplane import Backplane, OpenJournal
 from realtime.calls import Answer, ClientGone
 from realtime.codecs import Dialect
 from realtime.connection import Connection
-from realtime.context import Socket, dismiss, on_loop_of
+from realtime.context import dismiss, on_loop_of
 from realtime.drops import Dropped, Drops
+from realtime.emitted import Emitted
 from realtime.engine import Engine
-from realtime.environ import make_environ
-from realtime.errors import AccessError, UsageError
+from realtime.errors import UsageError
+from realtime.hosting import Hosting
 from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import ROOT, Reason
 from realtime.namespace import Namespace, name_of
 from realtime.outbox import bounds_of
-from realtime.peer import Peer
 from realtime.plug import find
+from realtime.ports import Journal
 from realtime.returning import Returning
 from realtime.rooms import Target
-from realtime.roster import adopt, is_alone
+from realtime.roster import adopt, args_of, is_alone, skipped
 from realtime.said import OffsetRaw
 from realtime.serializers import codec
 from realtime.session import Core, Member, State
 from realtime.settings import Settings
-from realtime.since import Since, replay_since
 
 logger = logging.getLogger("realtime")
 
 
-class Server(socketio.AsyncServer):  # type: ignore[misc]
+class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
     """Every documented method of ``socketio.AsyncServer`` with its signature and meaning, plus typed namespaces,
     raw clients and bounds. ``to=None`` is everyone; ``to=[]`` and ``to=""`` are nobody. ``on_drop`` is told what was
     dropped for a client: a plain function, called at most ten times a second for each, that must not block.
-    ``recovery``: what is emitted is kept for a time, and clients that lose their connection go on where they were."""
+    ``recovery``: what is emitted is kept for a time, and clients that lose their connection go on where they were.
+    ``open_journal(node)``: where it is kept, for all instances; in the memory of this one without."""
 
     def __init__(
         self,
@@ -63,6 +60,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         metrics: Metrics | None = None,
         on_drop: Callable[[Dropped], object] | None = None,
         recovery: bool = False,
+        open_journal: OpenJournal | None = None,
         **engine_options: Any,
     ) -> None:
         if serializer not in ("default", "msgpack"):
@@ -88,7 +86,13 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self._dialect, self._new_decoder = codec(serializer, json, self.settings, self.eio.max_http_buffer_size)
         self.raw_dialect: Dialect = OffsetRaw()
         self.recovery = recovery
-        self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, getattr(json, "dumps", None))
+        dumps = getattr(json, "dumps", None)
+        self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, dumps)
+        self.node = self.returning.node
+        self.backplane: Backplane | None = None
+        if open_journal is not None:
+            self.backplane = Backplane(open_journal, self.node, self.hub, self.settings, self.metrics, dumps)
+            self.returning.elsewhere = self.backplane.keep
         self.application = Application(self)
         self.core = Core(
             settings=self.settings,
@@ -126,7 +130,14 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         wanted = self.recovery and not self.always_connect
         return {*self.handlers, *self.namespace_handlers} - {"*"} if wanted else set()
 
+    @property
+    def journal(self) -> Journal | None:
+        """Where positions come from, for all instances; None on one that is alone, and before anybody came."""
+        return self.backplane.journal if self.backplane is not None else None
+
     def _initialize(self) -> None:
+        if self.backplane is not None:
+            self.backplane.begin()
         if not self.manager_initialized:
             self.manager_initialized: bool = True
             self.manager.initialize()
@@ -146,24 +157,22 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         *,
         volatile: bool = False,
         key: str | None = None,
-    ) -> int:
-        """As ``AsyncServer.emit``; answers how many clients of this instance were reached. ``volatile`` events are the
-        first to be dropped for a slow client; of those with one ``key`` only the latest waits, where the setting
-        ``backlog_policy`` is ``latest_per_key``. Raises UsageError for what is not JSON.
+    ) -> Emitted:
+        """As ``AsyncServer.emit``; answers how many clients of this instance were reached, with what offset, and how
+        the bus was. ``volatile`` events are the first to be dropped for a slow client; of those with one ``key`` only
+        the latest waits, where the setting ``backlog_policy`` is ``latest_per_key``. Never raises for trouble of the
+        bus. Raises UsageError for what is not JSON, and for rooms that are no strings where other instances share them.
         """
         self._initialize()
-        options = {"volatile": volatile, "key": key} if volatile or key is not None else {}
-        reached = await self.manager.emit(
-            event,
-            data,
-            namespace or ROOT,
-            room=room if to is None else to,
-            skip_sid=skip_sid,
-            callback=callback,
-            ignore_queue=ignore_queue,
-            **options,
-        )
-        return reached or 0
+        namespace, target = namespace or ROOT, room if to is None else to
+        lane = self.backplane.lane(namespace) if self.backplane is not None else None
+        if lane is not None and callback is None and not ignore_queue:
+            args, skip = args_of(data), skipped(skip_sid)
+            return await lane.emit(event, args, target, skip, volatile=volatile, key=key)
+        options: dict[str, Any] = {"volatile": volatile, "key": key} if volatile or key is not None else {}
+        options |= {"skip_sid": skip_sid, "callback": callback, "ignore_queue": ignore_queue}
+        reached = await self.manager.emit(event, data, namespace, room=target, **options)
+        return reached if isinstance(reached, Emitted) else Emitted(reached or 0)
 
     async def call(
         self,
@@ -273,6 +282,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         stop = getattr(self.manager, "stop", None)
         if stop is not None:
             await stop()
+        if self.backplane is not None:
+            await self.backplane.stop()
 
     async def handle_request(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI entry under the Socket.IO path."""
@@ -290,108 +301,6 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         if namespace.recovery:
             self.returning.keep(name)
         return namespace
-
-    @property
-    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
-        """Those of the application that it is mounted on."""
-        return self.overrides
-
-    async def publish(
-        self,
-        namespace: str,
-        event: str,
-        args: tuple[Any, ...],
-        to: Target = None,
-        skip: Collection[str] = (),
-        volatile: bool = False,
-        key: str | None = None,
-    ) -> int:
-        """``emit`` with its arguments as a tuple."""
-        return await self.emit(event, args, to=to, skip_sid=list(skip), namespace=namespace, volatile=volatile, key=key)
-
-    def sockets(self, namespace: str, target: Target = None) -> list[Socket]:
-        """The clients of this instance in a namespace, or in some of its rooms."""
-        return [self.socket_of(member) for member in self.hub.select(namespace, target)]
-
-    def newest(self, namespace: str) -> str | None:
-        """The newest offset of a namespace; None where it keeps nothing."""
-        return self.returning.newest(namespace)
-
-    async def disconnect_room(self, namespace: str, room: str, reason: str) -> None:
-        await self.manager.disconnect_room(room, namespace, reason)
-
-    def socket_of(self, member: Member) -> Socket:
-        """The one Socket of a membership."""
-        socket: Socket | None = member.socket
-        if socket is None:
-            socket = member.socket = Socket(member, self)
-        return socket
-
-    def environ_of(self, member: Member) -> dict[str, Any]:
-        """What python-socketio's connect handlers are given; made when first asked for."""
-        session = member.session
-        if session.environ is None:
-            session.environ = make_environ(session.scope, self.eio.origins.client_address(session.scope))
-        return session.environ
-
-    async def on_room(self, hook: str, socket: Socket, room: str) -> None:
-        """Run ``may_join``, ``joined`` or ``left`` where the namespace has it."""
-        typed = self.application.typed.get(socket.namespace)
-        if typed is not None:
-            await typed.on_room(hook, socket, room)
-
-    def enter(self, member: Member, room: str) -> bool:
-        """True when this was a change. Raises ValueError for the sid of somebody else."""
-        return self.hub.join(member.sid, member.namespace, room)
-
-    def leave(self, member: Member, room: str) -> bool:
-        """True when this was a change."""
-        return self.hub.leave(member.sid, member.namespace, room)
-
-    def rooms_of(self, member: Member) -> tuple[Any, ...]:
-        """Its own sid first; while its disconnect hook runs, those that it was in."""
-        return self.hub.rooms_of(member.sid, member.namespace)
-
-    def raw(
-        self,
-        namespace: str,
-        websocket: WebSocket,
-        auth: Any = None,
-        dialect: Dialect | None = None,
-        enter: Iterable[str] = (),
-        refusal: str | None = None,
-        since: str | None = None,
-    ) -> AbstractAsyncContextManager[Peer]:
-        """A plain WebSocket as a client of a namespace (see ``Namespace.raw``)."""
-        return guests.raw(self, namespace, websocket, auth, dialect, enter, refusal, since)
-
-    def stream(self, namespace: str, request: HTTPConnection, *args: Any) -> Coroutine[Any, Any, Response]:
-        """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
-        return guests.stream(self, namespace, request, *args)
-
-    def since(self, member: Member, offset: str, room: str) -> Since:
-        """What was said in a room since an offset leaves for somebody who has just entered it."""
-        return replay_since(self.hub, self.metrics, member, offset, (room,))
-
-    @property
-    def draining(self) -> bool:
-        """Nobody new is let in any more."""
-        return bool(self.eio.draining)
-
-    def knows(self, namespace: str) -> bool:
-        """May clients connect to this namespace?"""
-        return self.application.knows(namespace)
-
-    def new_session_id(self) -> str:
-        """For a connection of any kind; the bus is listened to from the first one on."""
-        self._initialize()
-        return str(self.eio.generate_id())
-
-    def check_origin(self, scope: Mapping[str, Any]) -> None:
-        """The one Origin policy, for any route. Raises AccessError."""
-        if not self.eio.allows_origin(scope):
-            self.eio.note_refusal("origin", scope)
-            raise AccessError("This origin may not connect", code="origin")
 
     def _member(self, sid: str, namespace: str | None) -> Member:
         member = self.hub.find(sid, namespace or ROOT)

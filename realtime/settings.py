@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     log_limit_entries: int = Field(10_000, ge=1)
     log_limit_seconds: float = Field(3_600, gt=0)
     log_limit_bytes: int = Field(1 << 24, ge=100_000)
+    bus_patience_seconds: float = Field(3, ge=0, le=60)
+    spool_limit_messages: int = Field(10_000, ge=1)
+    spool_limit_bytes: int = Field(1 << 24, ge=100_000)
+    spool_policy: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
     handshakes_per_minute_per_address: int | None = Field(None, ge=1)
     connections_per_user: int | None = Field(None, ge=1)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from realtime.away import Absent
-from realtime.journal import Log
+from realtime.journal import Past
 from realtime.positions import Entry, Position
 from realtime.recovery import Record, Refused, Stay, channels_of, hearing, starting_point
 
@@ -31,7 +31,7 @@ class Trail:
     __slots__ = (
         "_base", "_changes", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "confirmed", "kept",
         "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
-        "taken", "upto",
+        "taken", "unproved", "upto",
     )  # fmt: skip
 
     def __init__(self, pid: str, base: Position, offer: Offer | None = None) -> None:
@@ -80,6 +80,25 @@ class Trail:
         """What the authorise step had entered, until it does so again."""
         self._changes: list[tuple[bool, Any, int]] = []
         """What the authorise step has entered and left."""
+        self.unproved: str | None = None
+        """Why it cannot be proved complete: ``alone`` (it heard something that has no place yet), ``lost``."""
+
+    def hears_from(self, room: Any, position: Position) -> None:
+        """It came before it was known from where on this room (or, None, everything of its own) comes in: from here."""
+        if room is not None:
+            stay, record = self._stays.get(room), self.record
+            restored = record is not None and any(each.room == room for each in record.stays)
+            if stay is not None and not restored and stay.after < position.offset:
+                self._stays[room] = stay._replace(after=position.offset)
+        elif self.record is None and (self._base.epoch != position.epoch or self._base.offset < position.offset):
+            self._base = position
+            self.upto = max(self.upto, position.offset)
+
+    def proved(self, upto: int) -> None:
+        """What it heard without a place has one now, this or an earlier one: who shows an older offset starts clean."""
+        if self.unproved == "alone":
+            self.unproved = None
+            self._forget_before(upto)
 
     def go_on(self, absent: Absent, upto: int) -> None:
         """As who it was, while it is being let in: its rooms, and what it heard in them."""
@@ -177,7 +196,7 @@ class Trail:
         """The last of it leaves."""
         self.catching_up -= 1
 
-    def look_up(self, log: Log, sid: str, namespace: str) -> str | None:
+    def look_up(self, log: Past, sid: str, namespace: str) -> str | None:
         """What it missed, and what was said for it while it was let in. Answers why it may not go on as who it was."""
         if self.record is None:
             now, start = self.record_of(log, sid, namespace, "", "", b""), self._base
@@ -195,19 +214,19 @@ class Trail:
         self.missed, self.meanwhile = filter(heard, missed), list(filter(heard, after or ()))
         return None
 
-    def as_it_is(self, log: Log) -> Record:
+    def as_it_is(self, log: Past) -> Record:
         """Who it was, in the rooms that it is in now."""
         assert self.record is not None
         now = self.record_of(log, self.record.sid, self.record.namespace, "", "", b"")
         return self.record._replace(stays=now.stays, base=self._base)
 
-    def record_of(self, log: Log, sid: str, namespace: str, node: str, user: str, data: bytes) -> Record:
+    def record_of(self, log: Past, sid: str, namespace: str, node: str, user: str, data: bytes) -> Record:
         """As it is now."""
         heads = [head for stay in self._stays.values() if (head := log.head(stay.room)) > stay.after]
         heads += [log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
         stays = (*self._left, *self._stays.values())
         sent = Position(log.epoch, max(self._base.offset, *heads))
-        incomplete = "replay" if self.catching_up else None
+        incomplete = "replay" if self.catching_up else self.unproved
         return Record(
             self.pid, sid, namespace, node, user, data, stays, self._base, sent, log.newest, incomplete, self._moved
         )  # fmt: skip

@@ -102,14 +102,14 @@ class MemoryJournal:
         with self._logs.lock:
             return self._logs.log(namespace).newest
 
-    async def watch(self, namespace: str, channel: Channel) -> Position:
+    async def watch(self, namespace: str, *channels: Channel) -> Position:
         self._check_open()
         with self._logs.lock:
-            self.watched.add((namespace, channel))
+            self.watched.update((namespace, channel) for channel in channels)
             return self._logs.log(namespace).newest
 
-    async def unwatch(self, namespace: str, channel: Channel) -> None:
-        self.watched.discard((namespace, channel))
+    async def unwatch(self, namespace: str, *channels: Channel) -> None:
+        self.watched.difference_update((namespace, channel) for channel in channels)
 
     async def heads(self, namespace: str, channels: Sequence[Channel]) -> Mapping[Channel, int]:
         self._check_open()

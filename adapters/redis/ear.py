@@ -9,7 +9,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -73,40 +73,42 @@ class Ear:
         """Everything that is wished was subscribed to, and the link lives."""
         return self._since is not None and self._lost is None
 
-    async def watch(self, channel: bytes) -> None:
-        """Returns when it stands. Raises OutsideError when that takes too long (it is wished all the same)."""
+    async def watch(self, *channels: bytes) -> None:
+        """Returns when all stand. Raises OutsideError when that takes too long (they are wished all the same)."""
         if self._closed:
             raise OutsideError("The bus is closed")
-        if len(self._wished) >= CHANNELS_LIMIT and channel not in self._wished:
+        new = [channel for channel in channels if channel not in self._wished]
+        if len(self._wished) + len(new) > CHANNELS_LIMIT:
             raise LimitError(f"A node hears at most {CHANNELS_LIMIT} channels of one namespace")
-        if channel in self._standing:
-            return
-        waiting = self._waiting.get(channel)
-        if waiting is None:
-            waiting = self._waiting[channel] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        missing = [channel for channel in channels if channel not in self._standing]
+        for channel in missing:
+            if channel not in self._waiting:
+                self._waiting[channel] = loop.create_future()
+        waiting = [self._waiting[channel] for channel in missing]
         self._start()
-        if channel not in self._wished:
-            self._wished[channel] = None
-            await self._say(self._word, channel)
+        self._wished.update(dict.fromkeys(new))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await asyncio.shield(waiting)
+                await self._say(self._word, new)
+                for each in waiting:
+                    await asyncio.shield(each)
         except TimeoutError:
             raise OutsideError("Redis did not answer in time", retry_after=RETRY_SECONDS) from None
 
-    async def unwatch(self, channel: bytes) -> None:
-        """Nothing of it is heard from now on. Never raises."""
-        if channel not in self._wished:
-            return
-        del self._wished[channel]
-        self._standing.discard(channel)
-        self._missing.discard(channel)
-        waiting = self._waiting.pop(channel, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
-        if self._link is not None:
-            self._leaving[channel] += 1
-            await self._say(self._word.replace(b"SUB", b"UNSUB"), channel)
+    async def unwatch(self, *channels: bytes) -> None:
+        """Nothing of them is heard from now on. Never raises."""
+        gone = [channel for channel in channels if channel in self._wished]
+        for channel in gone:
+            del self._wished[channel]
+            self._standing.discard(channel)
+            self._missing.discard(channel)
+            waiting = self._waiting.pop(channel, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+            if self._link is not None:
+                self._leaving[channel] += 1
+        await self._say(self._word.replace(b"SUB", b"UNSUB"), gone)
 
     async def close(self) -> None:
         """Ends the connection; whoever waits gets OutsideError. Repeats do nothing."""
@@ -217,10 +219,13 @@ class Ear:
     def _shown(self) -> str:
         return self._address.shown if self._address is not None else "Redis"
 
-    async def _say(self, word: bytes, channel: bytes) -> None:
+    async def _say(self, word: bytes, channels: Sequence[bytes]) -> None:
         """Where the way breaks, the reading finds out, and comes back with all that is wished then."""
-        if self._link is not None:
-            try:
-                await self._link.write((word, channel))
-            except FAILURES:
-                self._link.abort()
+        link = self._link
+        if link is None:
+            return
+        try:
+            for start in range(0, len(channels), _AT_ONCE):
+                await link.write((word, *channels[start : start + _AT_ONCE]))
+        except FAILURES:
+            link.abort()

@@ -136,21 +136,26 @@ class RedisJournal:
             found.update(zip(part, heads, strict=True))
         return found
 
-    async def watch(self, namespace: str, channel: Channel) -> Position:
+    async def watch(self, namespace: str, *channels: Channel) -> Position:
         self._start_checking()
         stream = self._stream(namespace)
-        stream.expect(token(channel))
-        await stream.ear.watch(stream.keys.channel(token(channel)))
+        tokens = [token(channel) for channel in channels]
+        for each in tokens:
+            stream.expect(each)
+        await stream.ear.watch(*map(stream.keys.channel, tokens))
         self._show_state()
         position, _ = await self._check(stream, ())
-        stream.complete(token(channel), position)
+        for each in tokens:
+            stream.complete(each, position)
         return position
 
-    async def unwatch(self, namespace: str, channel: Channel) -> None:
+    async def unwatch(self, namespace: str, *channels: Channel) -> None:
         stream = self._streams.get(namespace)
         if stream is not None:
-            stream.forget(token(channel))
-            await stream.ear.unwatch(stream.keys.channel(token(channel)))
+            tokens = [token(channel) for channel in channels]
+            for each in tokens:
+                stream.forget(each)
+            await stream.ear.unwatch(*map(stream.keys.channel, tokens))
 
     async def follow(self) -> AsyncIterator[Followed]:
         while (item := await self._inflow.take()) is not None:

@@ -38,8 +38,10 @@ def seal_draft(signer: Signer, draft: Draft, newest: Position | None = None, *, 
         raise LimitError(f"An emission is for at most {CHANNELS_LIMIT} rooms, not {len(draft.rooms or ())}")
     node, number = draft.id
     header: list[Any] = [node, number, draft.namespace, draft.rooms, draft.skip, draft.event, draft.arguments]
-    if newest is not None:
-        header.append(list(newest))
+    if newest is not None or draft.key is not None:
+        header.append(None if newest is None else list(newest))
+    if draft.key is not None:
+        header.append(draft.key)
     sealed = signer.seal(_KEPT if kept else _VOLATILE, header, (draft.body, *draft.attachments))
     if len(sealed) > DRAFT_LIMIT_BYTES:
         raise LimitError(f"An emission has {len(sealed)} bytes, over {DRAFT_LIMIT_BYTES}", code="too_big")
@@ -108,7 +110,8 @@ def _read_draft(
     if of != namespace:
         raise RefusedMessage("channel")
     channels = None if rooms is None else tuple(rooms)
-    draft = Draft((node, number), of, channels, tuple(skip), event, body, arguments, tuple(attachments))
+    key = rest[1] if len(rest) > 1 and isinstance(rest[1], str) else None
+    draft = Draft((node, number), of, channels, tuple(skip), event, body, arguments, tuple(attachments), key)
     return draft, _position(rest)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,7 +10,7 @@ from realtime.codecs import SocketIOText
 from realtime.errors import UsageError
 from realtime.journal import Log
 from realtime.keeper import FORMS_BYTES, Keeper, is_nobody, noted, rooms_of, spoken
-from realtime.positions import Position
+from realtime.positions import Entry, Position
 from realtime.said import OffsetText, Said
 
 
@@ -17,12 +18,17 @@ def keeper() -> Keeper:
     return Keeper("/", Log("e"), lambda: 0.0)
 
 
+def everything(keeper: Keeper) -> Sequence[Entry]:
+    assert isinstance(keeper.log, Log)
+    return keeper.log.since(Position("e", 0)) or []
+
+
 def test_what_is_kept_has_a_place_and_comes_again() -> None:
     mine = keeper()
     assert mine.mark == "e-0"
     said, mark = mine.keep("note", [{"a": 1}], ["x", "y"], ["sid"])
     assert (mark, mine.mark) == ("e-1", "e-1")
-    (entry,) = mine.log.since(Position("e", 0)) or []
+    (entry,) = everything(mine)
     assert (entry.draft.rooms, entry.draft.skip, entry.draft.event) == (("x", "y"), ("sid",), "note")
     expected = [b'42["note",{"a":1},"e-1"]']
     assert spoken(OffsetText(), "/", said, mark).frames[0][1] == expected[0]  # type: ignore[union-attr]
@@ -40,7 +46,7 @@ def test_what_cannot_be_encoded_has_no_place() -> None:
 def test_an_entry_is_made_once_for_all_who_come_back() -> None:
     mine, dialect = keeper(), OffsetText()
     mine.keep("note", [1], None, ())
-    entries = mine.log.since(Position("e", 0)) or []
+    entries = everything(mine)
     assert next(mine.again(dialect, entries)) is next(mine.again(dialect, entries))
 
 
@@ -48,7 +54,7 @@ def test_what_is_kept_ready_is_bounded() -> None:
     mine, dialect = keeper(), OffsetText()
     for _ in range(10):
         mine.keep("note", ["x" * (FORMS_BYTES // 4)], None, ())
-    entries = mine.log.since(Position("e", 0)) or []
+    entries = everything(mine)
     assert len(list(mine.again(dialect, entries))) == 10
     assert sum(encoded.size for encoded in mine._forms.values() if encoded is not None) <= FORMS_BYTES
 
@@ -80,4 +86,5 @@ def test_an_entry_takes_no_more_memory_than_is_counted() -> None:
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    assert isinstance(mine.log, Log)
     assert taken <= mine.log.size

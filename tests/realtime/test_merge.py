@@ -255,3 +255,49 @@ def test_a_short_log_loses_nothing_in_silence(seeds: range) -> None:
                 assert heard == sorted(set(heard)), f"seed {seed}: twice or out of order"
                 assert heard == expected or channel in shore.lost, f"seed {seed}, {shore.name}, {channel}"
     assert said
+
+
+def test_compared_with_the_log_only_what_is_behind_is_read() -> None:
+    log, mine = Log("e"), merge("a", "b", "c")
+    entries = fill(log, "a", "b", "x", "b", "x")
+    assert offsets(mine.live(entries[0], 0.0)) == [1]
+    progress = mine.compare(log.newest, {"a": 1, "b": 4, "c": 0}, 0.0)
+    assert (progress.deliver, progress.lost) == ([], set())
+    assert mine.need(0.0) == Position("e", 0), "where the channel is that is behind"
+    assert offsets(mine.stored(entries, log.newest, 0.0)) == [2, 4]
+    assert (mine.need(0.0), mine.upto) == (None, 5)
+    for channel in ("a", "b", "c"):
+        assert mine.seen(channel) == 5
+
+
+def test_compared_with_the_log_what_has_everything_is_complete_up_to_its_end() -> None:
+    log, mine = Log("e"), merge("a")
+    entries = fill(log, "a", "x", "x")
+    mine.live(entries[0], 0.0)
+    mine.compare(log.newest, {"a": 1}, 0.0)
+    assert (mine.need(0.0), mine.upto, mine.seen("a")) == (None, 3, 3)
+
+
+def test_a_log_that_is_shorter_than_a_silent_channel_loses_nothing_of_it() -> None:
+    """The others have said so much that the log does not reach back to where this channel was."""
+    log, mine = Log("e", entries=2), merge("quiet", "busy")
+    fill(log, *["busy"] * 9)
+    mine.compare(log.newest, {"quiet": 0, "busy": 9}, 0.0)
+    assert mine.need(0.0) == Position("e", 0)
+    assert mine.gone(0.0).lost == {"busy"}
+
+
+def test_what_was_asked_before_a_channel_was_watched_says_nothing_of_it() -> None:
+    log, mine = Log("e"), merge("a")
+    fill(log, "x", "x")
+    mine.watch("b", Position("e", 1))
+    mine.compare(log.newest, {"a": 0}, 0.0)
+    assert (mine.upto, mine.seen("b")) == (0, 1)
+
+
+def test_compared_with_another_log_everything_is_to_be_read() -> None:
+    mine = merge("a")
+    assert mine.compare(Position("other", 3), {"a": 3}, 0.0).lost == {"a"}
+    assert mine.need(0.0) == Position("other", 0)
+    assert mine.watches("a")
+    assert not mine.watches("b")

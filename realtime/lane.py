@@ -1,0 +1,398 @@
+"""One namespace on a node among others: what is said here goes to the journal and comes back with its place, what is
+said elsewhere comes in; both are delivered here in one order, each once.
+
+Belongs to the event loop of its backplane, except what says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from realtime.codecs import array
+from realtime.emitted import BusState, Emitted
+from realtime.errors import RealtimeError, label_of
+from realtime.hub import Hub
+from realtime.incoming import Incoming
+from realtime.keeper import Keeper, is_nobody, rooms_of
+from realtime.metrics import Metrics
+from realtime.mirror import Mirror
+from realtime.outgoing import Outgoing
+from realtime.ports import Followed, Journal, Notice, Stretch, Told
+from realtime.positions import Channel, Draft, DraftId, Entry, Position
+from realtime.rooms import Target
+from realtime.said import Said
+from realtime.session import Member
+from realtime.settings import Settings
+from realtime.spool import Item
+from realtime.trail import Trail
+
+NUMBERS_LIMIT: Final = 20_000
+"""Own emissions delivered without waiting whose place may still come in; twice what a log or a spool holds."""
+TELLING_LIMIT: Final = 1_000
+"""Volatile emissions on their way to other nodes; more are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the lanes of a node have in common."""
+
+    node: str
+    hub: Hub
+    settings: Settings
+    metrics: Metrics
+    clock: Callable[[], float]
+    dumps: Callable[[Any], str] | None
+    next_number: Callable[[], int]
+    call: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+    """Run this on the loop of the backplane and answer what it does, from any loop."""
+    soon: Callable[..., None]
+    """Call this on the loop of the backplane, at once where this is it, from any thread."""
+    changed: Callable[[Lane], None]
+    """It went alone, or came back."""
+
+
+class Lane:
+    """``keeper.log`` is a ``Mirror``: what came out here."""
+
+    def __init__(self, keeper: Keeper, shared: Shared) -> None:
+        assert isinstance(keeper.log, Mirror)
+        self.namespace = keeper.namespace
+        self.keeper = keeper
+        self.mirror = keeper.log
+        self._shared = shared
+        self._hub, self._metrics, self._clock = shared.hub, shared.metrics, shared.clock
+        self.incoming = Incoming(self.namespace, self, shared.metrics, shared.clock)
+        self.outgoing = Outgoing(self, shared.settings, shared.metrics, shared.clock)
+        self._numbers: OrderedDict[int, None] = OrderedDict()
+        """Of own emissions that were delivered without waiting for their place."""
+        self._owed = 0
+        """Of these, how many are still to be handed over."""
+        self._known = False
+        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- what is asked of it, from anywhere
+
+    @property
+    def newest(self) -> Position:
+        """The newest that came out here; what this node's clients are complete up to."""
+        return self.mirror.newest
+
+    @property
+    def alone(self) -> bool:
+        """The bus has not answered for longer than the patience."""
+        return self.outgoing.alone
+
+    def joins_after(self, channel: Channel) -> int:
+        """Who enters this channel now hears of what is after this offset."""
+        return self.incoming.joins_after(channel)
+
+    def need(self, *channels: Channel) -> None:
+        """Somebody is in these now. From any thread."""
+        self._shared.soon(self.incoming.need, channels)
+
+    def spare(self, *channels: Channel) -> None:
+        """Perhaps nobody is in these any more. From any thread."""
+        self._shared.soon(self.incoming.spare, channels)
+
+    async def heard(self, channels: Sequence[Channel]) -> bool:
+        """Returns when what is said from now on in these channels comes in. False where the bus is away: then it comes
+        in when that is back. Waits no longer than the patience. From any loop."""
+
+        async def ask() -> bool:
+            answer = False if self.alone else self.incoming.heard(channels)
+            if isinstance(answer, bool):
+                return answer
+            try:
+                async with asyncio.timeout(self._shared.settings.bus_patience_seconds):
+                    return await answer
+            except TimeoutError:
+                return False
+
+        return bool(await self._shared.call(ask))
+
+    async def since(self, position: Position, *, limit: int = 1_000) -> Stretch | None:
+        """What the journal has of all channels after this position (see ``Journal.since``). Raises OutsideError. From
+        any loop."""
+
+        async def ask() -> Stretch | None:
+            return await self.incoming.since(position, limit)
+
+        found: Stretch | None = await self._shared.call(ask)
+        return found
+
+    async def emit(
+        self, event: str, args: Sequence[Any], target: Target, skip: Collection[str], *, volatile: bool, key: str | None
+    ) -> Emitted:
+        """Answers when it was delivered here: with its place, or without where the bus is away. From any loop; never
+        raises for bus trouble. Raises UsageError for what is not JSON, and for rooms that are not strings."""
+        if is_nobody(target):
+            return Emitted()
+        rooms = rooms_of(target)
+        for room in rooms or ():
+            self.keeper.check_room(room)
+        body, attachments = array(args, self._shared.dumps)
+        inner = body[1:-1]
+        said = Said(event, inner, len(args), attachments, args)
+        draft = Draft(
+            ("", 0), self.namespace, rooms, tuple(skip), event, b"[%b]" % inner, len(args), attachments, key
+        )  # fmt: skip
+        if volatile:
+            reached = self._say_here(draft, said, volatile=True)
+            self._shared.soon(self._tell, draft)
+            return Emitted.made(reached, BusState.AWAY if self.alone else BusState.UP)
+
+        async def ask() -> Emitted:
+            return await self._offer(draft, said)
+
+        emitted: Emitted = await self._shared.call(ask)
+        return emitted
+
+    # --- life
+
+    def begin(self, journal: Journal) -> None:
+        """On this journal, and on this event loop, from now on."""
+        self._tasks = [*self.incoming.begin(journal), *self.outgoing.begin(journal)]
+
+    async def end(self) -> None:
+        """What was not handed over is lost."""
+        self.outgoing.end()
+        tasks = [*self._tasks, *self._telling]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- saying
+
+    def _offer(self, draft: Draft, said: Said) -> Awaitable[Emitted]:
+        number = self._shared.next_number()
+        draft = draft._replace(id=(self._shared.node, number))
+        done: asyncio.Future[Emitted] = asyncio.get_running_loop().create_future()
+        self.outgoing.offer(Item(draft, self._clock(), said, done))
+        return done
+
+    def _tell(self, draft: Draft) -> None:
+        if self.alone or len(self._telling) >= TELLING_LIMIT:
+            self._metrics.drops.add("bus")
+            return
+        draft = draft._replace(id=(self._shared.node, self._shared.next_number()))
+        task = asyncio.get_running_loop().create_task(self._tell_others(draft))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_others(self, draft: Draft) -> None:
+        try:
+            await self.outgoing.journal.tell(draft)
+        except RealtimeError:
+            self._metrics.drops.add("bus")
+
+    # --- Sender: what came of what was said
+
+    def is_ready(self, item: Item) -> bool:
+        """Not while one of its channels is only being watched: it would be delivered here late, or not at all."""
+        asked = self.incoming.watches.is_asked
+        return not any(map(asked, item.draft.channels))
+
+    def confirmed(self, item: Item) -> None:
+        entry = item.entry
+        assert entry is not None
+        self.incoming.learn(entry.position)
+        if self.incoming.is_watched(entry.draft.channels):
+            self.incoming.expect()  # it comes in with what others say, in its place
+        else:
+            self._come_out(item, 0)
+
+    def refused(self, item: Item, error: RealtimeError) -> None:
+        self._metrics.emissions_refused.add(label_of(error))
+        if not item.delivered:
+            self._owed += 1
+            self._deliver_without_place(item)
+        self._settle_one(item)
+
+    def given_up(self, item: Item) -> None:
+        self._metrics.drops.add("spool")
+        self._settle_one(item)
+
+    def deliver_alone(self, item: Item) -> None:
+        self._metrics.emissions_alone.add(self.namespace)
+        self._deliver_without_place(item)
+        self._owed += 1
+
+    def went_alone(self) -> None:
+        self._shared.changed(self)
+
+    def came_back(self) -> None:
+        self._shared.changed(self)
+
+    def _deliver_without_place(self, item: Item) -> None:
+        draft = item.draft
+        self._numbers[item.number] = None
+        if len(self._numbers) > NUMBERS_LIMIT:
+            self._numbers.popitem(last=False)
+        for member in self._members(draft.rooms, draft.skip):
+            if member.trail is not None:
+                member.trail.unproved = member.trail.unproved or "alone"
+        reached = self._say_here(draft, item.said, volatile=False)
+        item.delivered = True
+        place = None if item.entry is None else str(item.entry.position)
+        _answer(item, Emitted.made(reached, BusState.AWAY, place, due=True))
+
+    def _come_out(self, item: Item, reached: int) -> None:
+        """It has its place, and whoever is here has heard it."""
+        assert item.entry is not None
+        self.outgoing.came_in(item, item.entry)
+        if item.delivered:
+            self._settle_one(item)
+        else:
+            item.delivered = True
+            _answer(item, Emitted.made(reached, BusState.UP, str(item.entry.position), due=True))
+        item.said = item.ticket = None
+
+    def _settle_one(self, item: Item) -> None:
+        """Nothing more comes of what was delivered without a place."""
+        self._owed = max(0, self._owed - 1)
+        item.said = None
+        if self._owed == 0:
+            with self._hub.changing:
+                for member in self._hub.select(self.namespace, None):
+                    if member.trail is not None:
+                        member.trail.proved(self.incoming.newest_known)
+
+    def _say_here(self, draft: Draft, said: Said, *, volatile: bool) -> int:
+        """To everybody here whom it concerns, with the newest offset in the place of its own."""
+        members = self._members(draft.rooms, draft.skip)
+        return self._hub.deliver_said(self.namespace, said, self.keeper.mark, members, volatile=volatile, key=draft.key)
+
+    def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str]) -> list[Member]:
+        members = self._hub.select(self.namespace, None if rooms is None else list(rooms))
+        return [member for member in members if member.sid not in skip] if skip else members
+
+    # --- what comes in
+
+    def take(self, item: Followed) -> None:
+        """The journal's follower heard this."""
+        if isinstance(item, Entry):
+            self.incoming.live(item)
+            own = self._own(item.draft.id)
+            if own is not None and own.entry is not None and not self._is_expected(own):
+                self._come_out(own, 0)  # nobody here is to hear it: it came before, or they came after it
+        elif isinstance(item, Told):
+            self._say_here(item.draft, Said.again(item.draft), volatile=True)
+        elif isinstance(item, Notice):
+            self.incoming.notice(item.kind)
+
+    # --- Receiver: what came out
+
+    def came_out(self, entry: Entry, channels: tuple[Channel, ...]) -> None:
+        draft = entry.draft
+        item = self._own(draft.id)
+        with self._hub.changing:
+            self.mirror.add(entry, self._clock())
+            mark = self.keeper.mark = str(self.mirror.newest)
+            members = [] if self._is_known(draft.id) else self._concerned(entry, channels)
+        if self.keeper.returning:
+            members = [member for member in members if member.trail is None or not member.trail.returning]
+        said = item.said if item is not None and item.said is not None else Said.again(draft)
+        reached = self._hub.deliver_said(self.namespace, said, mark, members, volatile=False, key=draft.key)
+        if item is not None:
+            self.outgoing.came_in(item, entry)
+            self._come_out(item, reached)
+
+    def _own(self, id: DraftId) -> Item | None:
+        return self.outgoing.spool.find(id[1]) if id[0] == self._shared.node else None
+
+    def _is_known(self, id: DraftId) -> bool:
+        """Was it delivered here before it had a place?"""
+        return id[0] == self._shared.node and id[1] in self._numbers
+
+    def _concerned(self, entry: Entry, channels: tuple[Channel, ...]) -> list[Member]:
+        """Members of these channels, but not those who heard it in another of its channels."""
+        draft = entry.draft
+        members = self._members(None if None in channels else channels, draft.skip)
+        if len(channels) == len(draft.channels):
+            return members
+        rest = [channel for channel in draft.channels if channel not in channels and self._heard_it(channel)]
+        before = {member.sid for member in self._members(rest, ())}
+        return [member for member in members if member.sid not in before]
+
+    def _heard_it(self, channel: Channel) -> bool:
+        return self.incoming.is_watched((channel,))
+
+    def reached(self, offset: int) -> None:
+        with self._hub.changing:
+            self.mirror.reach(offset)
+            self.keeper.mark = str(self.mirror.newest)
+        for item in [each for each in self.outgoing.spool.kept if each.entry and each.entry.offset <= offset]:
+            if not self._is_expected(item):
+                self._come_out(item, 0)  # whoever is in its rooms now came after it
+
+    def _is_expected(self, item: Item) -> bool:
+        merge, entry = self.incoming.merge, item.entry
+        assert merge is not None
+        assert entry is not None
+        return entry.position.epoch == merge.epoch and any(
+            merge.watches(channel) and merge.seen(channel) < entry.offset for channel in entry.draft.channels
+        )
+
+    def turned(self, position: Position) -> None:
+        self._metrics.journal_epochs.add(self.namespace, amount=int(self._known))
+        self._known = True
+        with self._hub.changing:
+            self.mirror.turn(position.epoch)
+            self.keeper.mark = str(self.mirror.newest)
+        again = self.outgoing.spool.again(position.epoch, self._clock())
+        self._owed += sum(item.delivered for item in again)
+        self.outgoing.stir()
+
+    def lost(self, channels: Iterable[Channel]) -> None:
+        gone = list(channels)
+        with self._hub.changing:
+            self.mirror.tear(gone, self.incoming.newest_known)
+            for member in self._hub.select(self.namespace, None if None in gone else gone):
+                if member.trail is not None:
+                    member.trail.unproved = "lost"
+
+    def stood(self, channels: Mapping[Channel, int], position: Position, fresh: Collection[Channel]) -> None:
+        with self._hub.changing:
+            for channel, start in channels.items():
+                self.mirror.watch(channel, start)
+            for channel in fresh:
+                self._settle_trails(channel, position)
+        self.outgoing.stir()
+
+    def _settle_trails(self, channel: Channel, position: Position) -> None:
+        """Members that came while this was being asked for hear of it from here on."""
+        for member in self._hub.select(self.namespace, channel):
+            trail: Trail | None = member.trail
+            if trail is not None:
+                trail.hears_from(None if channel in (None, member.sid) else channel, position)
+
+    def is_needed(self, channel: Channel) -> bool:
+        return self._hub.is_watched(self.namespace, channel)
+
+    def held_until(self, channel: Channel, now: float) -> float | None:
+        if not self._hub.is_awaited(self.namespace, channel):
+            return None
+        return now + self._shared.settings.recovery_window_seconds
+
+    def dropped(self, channels: Iterable[Channel]) -> None:
+        with self._hub.changing:
+            for channel in channels:
+                self.mirror.unwatch(channel)
+
+    def answered(self) -> None:
+        self.outgoing.answered()
+
+    def failed(self) -> None:
+        self.outgoing.failed()
+
+
+def _answer(item: Item, emitted: Emitted) -> None:
+    done: asyncio.Future[Emitted] | None = item.ticket
+    item.ticket = None
+    if done is not None and not done.done():
+        done.set_result(emitted)

@@ -1,0 +1,168 @@
+"""The way out alone, with a journal that answers as it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from realtime import LimitError, Metrics, OutsideError, RealtimeError
+from realtime.outgoing import BATCH_MESSAGES, Outgoing
+from realtime.positions import Draft, Entry, Position
+from realtime.spool import Item
+from tests.realtime.living import SECONDS, settings_for
+from tests.realtime.nodes import until
+
+
+async def turn() -> None:
+    """One of the loop's."""
+    turned = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    await turned
+
+
+class Script:
+    """A journal: each append takes the next answer of ``answers``, or is kept where there is none."""
+
+    def __init__(self) -> None:
+        self.answers: list[Exception | None] = []
+        self.asked: list[int] = []
+        self.kept: list[int] = []
+
+    async def append(self, draft: Draft) -> Entry:
+        self.asked.append(draft.id[1])
+        answer = self.answers.pop(0) if self.answers else None
+        await turn()
+        if answer is not None:
+            raise answer
+        self.kept.append(draft.id[1])
+        return Entry(draft, Position("e", len(self.kept)), (0,))
+
+
+class Ledger:
+    """A Sender that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.blocked: set[int] = set()
+
+    def confirmed(self, item: Item) -> None:
+        self.told.append(("confirmed", item.number))
+
+    def refused(self, item: Item, error: RealtimeError) -> None:
+        self.told.append(("refused", item.number))
+
+    def given_up(self, item: Item) -> None:
+        self.told.append(("given up", item.number))
+
+    def deliver_alone(self, item: Item) -> None:
+        item.delivered = True
+        self.told.append(("alone", item.number))
+
+    def is_ready(self, item: Item) -> bool:
+        return item.number not in self.blocked
+
+    def went_alone(self) -> None:
+        self.told.append(("went alone", 0))
+
+    def came_back(self) -> None:
+        self.told.append(("came back", 0))
+
+
+@asynccontextmanager
+async def going(**settings: Any) -> AsyncIterator[tuple[Outgoing, Script, Ledger]]:
+    ledger, script, loop = Ledger(), Script(), asyncio.get_running_loop()
+    outgoing = Outgoing(ledger, settings_for(**settings), Metrics(), loop.time)
+    tasks = outgoing.begin(script)  # type: ignore[arg-type]
+    try:
+        yield outgoing, script, ledger
+    finally:
+        outgoing.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def item(number: int) -> Item:
+    draft = Draft(("n", number), "/", ("a",), (), "e", b"[]", 0)
+    return Item(draft, asyncio.get_running_loop().time())
+
+
+@pytest.mark.asyncio
+async def test_what_is_offered_together_goes_together_and_in_order() -> None:
+    async with going() as (outgoing, script, ledger):
+        for number in range(1, BATCH_MESSAGES + 11):
+            outgoing.offer(item(number))
+        await until(lambda: not outgoing.spool)
+        assert script.asked == list(range(1, BATCH_MESSAGES + 11))
+        assert ledger.told == [("confirmed", number) for number in script.asked]
+
+
+@pytest.mark.asyncio
+async def test_what_was_not_answered_is_offered_again_before_what_is_behind_it() -> None:
+    async with going() as (outgoing, script, _):
+        script.answers = [None, OutsideError("away", retry_after=1), OutsideError("away", retry_after=1)]
+        for number in (1, 2, 3):
+            outgoing.offer(item(number))
+        await until(lambda: len(script.asked) == 3)
+        outgoing.offer(item(4))
+        await until(lambda: not outgoing.spool)
+        assert script.asked == [1, 2, 3, 2, 3, 4]
+        assert script.kept == [1, 2, 3, 4]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [OutsideError("too late"), LimitError("too big")])
+async def test_what_is_refused_for_good_is_not_offered_again(error: RealtimeError) -> None:
+    async with going() as (outgoing, script, ledger):
+        script.answers = [error]
+        outgoing.offer(item(1))
+        outgoing.offer(item(2))
+        await until(lambda: not outgoing.spool)
+        assert script.asked == [1, 2]
+        assert ledger.told == [("refused", 1), ("confirmed", 2)]
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_ready_holds_up_what_is_behind_it() -> None:
+    async with going() as (outgoing, script, ledger):
+        ledger.blocked = {2}
+        for number in (1, 2, 3):
+            outgoing.offer(item(number))
+        await until(lambda: script.asked == [1])
+        ledger.blocked = set()
+        outgoing.stir()
+        await until(lambda: script.asked == [1, 2, 3])
+
+
+@pytest.mark.asyncio
+async def test_when_patience_ends_it_delivers_here_and_then_waits_no_more() -> None:
+    async with going(bus_patience_seconds=0.05) as (outgoing, script, ledger):
+        script.answers = [OutsideError("away", retry_after=1)] * 2
+        for number in (1, 2):
+            outgoing.offer(item(number))
+        await until(lambda: outgoing.alone)
+        outgoing.offer(item(3))
+        assert ledger.told == [("went alone", 0), ("alone", 1), ("alone", 2), ("alone", 3)]
+        await until(lambda: not outgoing.spool)
+        assert ledger.told[4:] == [("confirmed", 1), ("confirmed", 2), ("confirmed", 3), ("came back", 0)]
+        assert script.kept == [1, 2, 3]
+
+
+@pytest.mark.asyncio
+async def test_silence_is_noticed_without_anything_to_say_and_so_is_its_end() -> None:
+    async with going(bus_patience_seconds=0.02) as (outgoing, _, ledger):
+        outgoing.failed()
+        await until(lambda: outgoing.alone)
+        outgoing.answered()
+        assert ledger.told == [("went alone", 0), ("came back", 0)]
+        outgoing.failed()
+        outgoing.answered()
+        at = asyncio.get_running_loop().time()
+        await until(lambda: asyncio.get_running_loop().time() > at + 0.04)
+        assert not outgoing.alone
+        async with asyncio.timeout(SECONDS):
+            await outgoing.emptied()

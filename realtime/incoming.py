@@ -92,9 +92,9 @@ class Incoming:
         self.journal = journal
         self._wanted, self._look = asyncio.Event(), asyncio.Event()
         self.watches.again(self.newest_known)
-        self._in_doubt, self._broken = True, False
+        self._broken = False
+        self._doubt()
         self._wanted.set()
-        self._look.set()
         loop = asyncio.get_running_loop()
         return [loop.create_task(self._watch()), loop.create_task(self._read())]
 
@@ -146,7 +146,13 @@ class Incoming:
     def notice(self, kind: NoticeKind) -> None:
         if kind in (NoticeKind.BROKEN, NoticeKind.BACK):
             self._broken = kind is NoticeKind.BROKEN
+        self._doubt()
+
+    def _doubt(self) -> None:
+        """What comes live waits until the log was asked."""
         self._in_doubt = True
+        if self.merge is not None:
+            self.merge.doubt()
         self._look.set()
 
     def learn(self, position: Position) -> None:
@@ -209,8 +215,7 @@ class Incoming:
         for channel, start in starts.items():
             merge.watch(channel, Position(position.epoch, start))
         if any(start < position.offset for start in starts.values()):
-            self._in_doubt = True  # what was said in these since then is in the log
-            self._look.set()
+            self._doubt()  # what was said in these since then is in the log
         self._to.stood(starts, position, [channel for channel, since in stood.items() if since is None])
         self._settle(batch, True)
 
@@ -290,7 +295,7 @@ class Incoming:
     async def _probe(self) -> None:
         position = await self.journal.newest(self.namespace)
         if self.merge is not None and position.epoch != self.merge.epoch:
-            self._in_doubt = True
+            self._doubt()
         self.learn(position)
 
     async def _compare(self) -> None:
@@ -306,7 +311,8 @@ class Incoming:
         self._late_at = None
         self.learn(newest)
         assert self.merge is not None
-        self._go_on(self.merge.compare(newest, heads, self._clock()))
+        certain = not self._broken and not self._in_doubt
+        self._go_on(self.merge.compare(newest, heads, self._clock(), certain=certain))
         self._to.reached(self.merge.upto)
 
     async def _read_from(self, merge: Merge, start: Position) -> int:

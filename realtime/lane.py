@@ -7,12 +7,12 @@ Belongs to the event loop of its backplane, except what says otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from realtime.codecs import array
+from realtime.debts import Debts
 from realtime.emitted import BusState, Emitted
 from realtime.errors import RealtimeError, label_of
 from realtime.hub import Hub
@@ -30,8 +30,6 @@ from realtime.settings import Settings
 from realtime.spool import Item
 from realtime.trail import Trail
 
-NUMBERS_LIMIT: Final = 20_000
-"""Own emissions delivered without waiting whose place may still come in; twice what a log or a spool holds."""
 TELLING_LIMIT: Final = 1_000
 """Volatile emissions on their way to other nodes; more are dropped."""
 
@@ -67,10 +65,7 @@ class Lane:
         self._hub, self._metrics, self._clock = shared.hub, shared.metrics, shared.clock
         self.incoming = Incoming(self.namespace, self, shared.metrics, shared.clock)
         self.outgoing = Outgoing(self, shared.settings, shared.metrics, shared.clock)
-        self._numbers: OrderedDict[int, None] = OrderedDict()
-        """Of own emissions that were delivered without waiting for their place."""
-        self._owed = 0
-        """Of these, how many are still to be handed over."""
+        self._debts = Debts()
         self._known = False
         self._telling: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -90,6 +85,16 @@ class Lane:
     def joins_after(self, channel: Channel) -> int:
         """Who enters this channel now hears of what is after this offset."""
         return self.incoming.joins_after(channel)
+
+    def seen(self, channel: Channel) -> int:
+        """Everything of this channel up to here came out here; 0 for one that is not watched."""
+        merge = self.incoming.merge
+        return 0 if merge is None else merge.seen(channel)
+
+    def owes(self, channels: Iterable[Channel]) -> bool:
+        """Was something for one of these delivered here without its place, which is not handed over yet? Who was away
+        meanwhile has not heard it, and it is in no log."""
+        return self._debts.concern(channels)
 
     def need(self, *channels: Channel) -> None:
         """Somebody is in these now. From any thread."""
@@ -209,7 +214,6 @@ class Lane:
     def refused(self, item: Item, error: RealtimeError) -> None:
         self._metrics.emissions_refused.add(label_of(error))
         if not item.delivered:
-            self._owed += 1
             self._deliver_without_place(item)
         self._settle_one(item)
 
@@ -220,24 +224,18 @@ class Lane:
     def deliver_alone(self, item: Item) -> None:
         self._metrics.emissions_alone.add(self.namespace)
         self._deliver_without_place(item)
-        self._owed += 1
+        self._debts.owe(item)
 
-    def went_alone(self) -> None:
-        self._shared.changed(self)
-
-    def came_back(self) -> None:
+    def changed(self, alone: bool) -> None:
         self._shared.changed(self)
 
     def _deliver_without_place(self, item: Item) -> None:
         draft = item.draft
-        self._numbers[item.number] = None
-        if len(self._numbers) > NUMBERS_LIMIT:
-            self._numbers.popitem(last=False)
         for member in self._members(draft.rooms, draft.skip):
             if member.trail is not None:
                 member.trail.unproved = member.trail.unproved or "alone"
         reached = self._say_here(draft, item.said, volatile=False)
-        item.delivered = True
+        self._debts.delivered(item)
         place = None if item.entry is None else str(item.entry.position)
         _answer(item, Emitted.made(reached, BusState.AWAY, place, due=True))
 
@@ -254,9 +252,9 @@ class Lane:
 
     def _settle_one(self, item: Item) -> None:
         """Nothing more comes of what was delivered without a place."""
-        self._owed = max(0, self._owed - 1)
+        self._debts.settle(item)
         item.said = None
-        if self._owed == 0:
+        if not self._debts:
             with self._hub.changing:
                 for member in self._hub.select(self.namespace, None):
                     if member.trail is not None:
@@ -307,7 +305,7 @@ class Lane:
 
     def _is_known(self, id: DraftId) -> bool:
         """Was it delivered here before it had a place?"""
-        return id[0] == self._shared.node and id[1] in self._numbers
+        return id[0] == self._shared.node and self._debts.knows(id[1])
 
     def _concerned(self, entry: Entry, channels: tuple[Channel, ...]) -> list[Member]:
         """Members of these channels, but not those who heard it in another of its channels."""
@@ -345,7 +343,9 @@ class Lane:
             self.mirror.turn(position.epoch)
             self.keeper.mark = str(self.mirror.newest)
         again = self.outgoing.spool.again(position.epoch, self._clock())
-        self._owed += sum(item.delivered for item in again)
+        for item in again:
+            if item.delivered:
+                self._debts.owe(item)
         self.outgoing.stir()
 
     def lost(self, channels: Iterable[Channel]) -> None:

@@ -59,6 +59,7 @@ class Merge:
         self._read_to = 0
         self._ids: OrderedDict[DraftId, Position] = OrderedDict()
         self._past: OrderedDict[str, None] = OrderedDict()
+        self._in_doubt = False
 
     # --- channels
 
@@ -145,10 +146,16 @@ class Merge:
             if seen is not None and offset > seen and self._hole is None and not self._comes(channel, seen):
                 self._hole = (seen, offset, now)
 
-    def compare(self, newest: Position, heads: Mapping[Channel, int], now: float) -> Progress:
+    def doubt(self) -> None:
+        """Something may have been missed of any channel: what comes live waits until the log was asked."""
+        self._in_doubt = True
+
+    def compare(self, newest: Position, heads: Mapping[Channel, int], now: float, *, certain: bool = True) -> Progress:
         """The log was asked how far it is, and after that for the newest offset of each watched channel. Channels that
-        are behind are to be read; whatever else is watched is complete up to there."""
+        are behind are to be read; whatever else is watched is complete up to there. ``certain``: and nothing is missed
+        that was said since then, so that there is no doubt any more."""
         progress = Progress()
+        self._in_doubt = self._in_doubt and not certain
         if newest.epoch != self.epoch:
             self._turn(newest, progress)
             return progress
@@ -214,7 +221,7 @@ class Merge:
         heappush(self._order, offset)
 
     def _drain(self, now: float, progress: Progress) -> Progress:
-        while self._order and self._read is None:
+        while self._order and self._read is None and not self._in_doubt:
             entry = self._waiting[self._order[0]]
             missing = self._missing(entry)
             if missing is not None:

@@ -43,9 +43,8 @@ class Sender(Protocol):
     def is_ready(self, item: Item) -> bool:
         """Would it come in here, if it was kept now?"""
 
-    def went_alone(self) -> None: ...
-
-    def came_back(self) -> None: ...
+    def changed(self, alone: bool) -> None:
+        """It goes on alone, or is back."""
 
 
 class Outgoing:
@@ -154,7 +153,7 @@ class Outgoing:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._to.went_alone()
+        self._to.changed(True)
         waiting = self.spool.undelivered()
         logger.debug("going on alone: %s; %d were waiting", why, len(waiting))
         for item in waiting:
@@ -163,7 +162,7 @@ class Outgoing:
 
     def _come_back(self) -> None:
         self.alone = False
-        self._to.came_back()
+        self._to.changed(False)
         self._watch_patience()
 
     # --- the way out

@@ -36,6 +36,8 @@ class Item:
     ticket: Any = None
     delivered: bool = False
     """It was delivered here without waiting for its place; not a second time."""
+    owed: bool = False
+    """It is still to be handed over."""
     entry: Entry | None = None
     size: int = field(init=False)
 

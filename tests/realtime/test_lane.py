@@ -359,3 +359,35 @@ def _incomplete(node: Any, client: Any) -> str | None:
     record = _trail(node, client).record_of(node.lane.mirror, client.sid, SPACE, "", "", b"")
     found: str | None = record.incomplete
     return found
+
+
+@pytest.mark.asyncio
+async def test_after_a_break_nothing_overtakes_what_was_missed() -> None:
+    """A client in both rooms that is cut off between the two would never hear the first."""
+    logs = MemoryLogs()
+    async with node("a", logs) as a, node("b", logs) as b:
+        ben = await b.client("den", "nook")
+        b.journal.deaf = True
+        await a.emit("one", "den")
+        b.journal.deaf = False
+        b.journal.hear(Notice(NoticeKind.BROKEN))
+        await a.emit("two", "nook")
+        await a.emit("three", "den")
+        b.journal.hear(Notice(NoticeKind.BACK))
+        await until(lambda: len(heard(ben)) == 3)
+        assert heard(ben) == ["one", "two", "three"]
+
+
+@pytest.mark.asyncio
+async def test_what_is_owed_is_known_by_whom_it_concerns() -> None:
+    async with node("a", MemoryLogs(), bus_patience_seconds=0.02) as a:
+        await a.client("den")
+        a.journal.away = True
+        await a.emit("hello", ["den", "nook"])
+        await a.emit("again", "den")
+        assert [a.lane.owes([channel]) for channel in ("den", "nook", "hall", None)] == [True, True, False, False]
+        a.journal.away = False
+        await until(lambda: not a.lane.owes(["hall", "den"]))
+        assert not a.lane.owes(["nook"])
+        assert a.lane.seen("den") == 2
+        assert a.lane.seen("nook") == 0

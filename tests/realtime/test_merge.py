@@ -301,3 +301,22 @@ def test_compared_with_another_log_everything_is_to_be_read() -> None:
     assert mine.need(0.0) == Position("other", 0)
     assert mine.watches("a")
     assert not mine.watches("b")
+
+
+def test_in_doubt_what_comes_live_waits_until_the_log_was_asked() -> None:
+    """Something of another channel may have been missed, which no number shows."""
+    log, mine = Log("e"), merge("a", "b")
+    entries = fill(log, "a", "b", "a", "b")
+    mine.live(entries[0], 0.0)
+    mine.doubt()
+    assert offsets(mine.live(entries[2], 0.0)) == []
+    assert mine.need(9.0) is None
+    assert offsets(mine.compare(log.newest, {"a": 3, "b": 4}, 0.0, certain=False)) == []
+    assert offsets(mine.stored(entries, log.newest, 0.0)) == [2, 3, 4]
+    (fifth,) = fill(log, "a")
+    assert offsets(mine.live(fifth, 0.0)) == [], "it is not certain yet"
+    assert offsets(mine.compare(log.newest, {"a": 5, "b": 4}, 0.0)) == []
+    assert mine.need(0.0) == Position("e", 4)
+    assert offsets(mine.stored([fifth], log.newest, 0.0)) == [5]
+    (sixth,) = fill(log, "b")
+    assert offsets(mine.live(sixth, 0.0)) == [6]

@@ -65,11 +65,8 @@ class Ledger:
     def is_ready(self, item: Item) -> bool:
         return item.number not in self.blocked
 
-    def went_alone(self) -> None:
-        self.told.append(("went alone", 0))
-
-    def came_back(self) -> None:
-        self.told.append(("came back", 0))
+    def changed(self, alone: bool) -> None:
+        self.told.append(("went alone" if alone else "came back", 0))
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ It *is* an ``engineio.AsyncServer`` (same options, same names), with our session
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -221,6 +222,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     async def handle_request(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """An ASGI request under the Socket.IO path."""
+        if b"sid=" not in scope.get("query_string", b""):  # a thousand handshakes in one turn would hold up everybody
+            await self.core.pacers(asyncio.get_running_loop()).door.enter()
         serve = self.wires["websocket" if scope["type"] == "websocket" else "polling"]
         await serve(self, scope, receive, send)
 

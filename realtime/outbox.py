@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from realtime.codecs import Encoded
+from realtime.pacing import Pacer
 from realtime.ports import Wire
 from realtime.settings import Policy, Settings
 
@@ -41,7 +42,7 @@ class _Waiting:
 class Outbox:
     """One client's way out. Belongs to the event loop of its session."""
 
-    __slots__ = ("_backlog", "_bounds", "_on_drop", "_size", "_wire", "replays", "way")
+    __slots__ = ("_backlog", "_bounds", "_on_drop", "_pacer", "_room", "_size", "_wire", "replays", "way")
 
     def __init__(self, bounds: Bounds, on_drop: Callable[[str], None]) -> None:
         self._bounds = bounds
@@ -54,6 +55,10 @@ class Outbox:
         self._size = 0
         self.replays = 0
         """How many are not through yet. They lie in the backlog, and are not counted there."""
+        self._pacer: Pacer | None = None
+        """Says when the next of a replay, and what waits behind it, may leave; None when nobody has to."""
+        self._room = False
+        """Would the wire take it?"""
 
     def __len__(self) -> int:
         return len(self._backlog) - self.replays if self._backlog else 0
@@ -70,6 +75,10 @@ class Outbox:
     def attach(self, wire: Wire, *, free: bool) -> None:
         """Frames leave through this wire from now on; what waited leaves first."""
         self._wire = wire
+        if self._pacer is not None:
+            self.way = None
+            self._go_on(free)
+            return
         self.way = wire.send if free else None
         while self.way is not None and (encoded := self._first()) is not None:
             if not self.way(encoded):
@@ -78,11 +87,13 @@ class Outbox:
     def hold(self) -> None:
         """The wire has no room until it takes again (polling, between two requests): frames wait."""
         self.way = None
+        self._room = False
 
     def detach(self) -> None:
         """No wire, or none any more: frames wait."""
         self._wire = None
         self.way = None
+        self._room = False
 
     def offer(self, encoded: Encoded, volatile: bool = False, key: str | None = None) -> bool:
         """Send it or keep it. False: the client is too slow and its session is to be closed (4430)."""
@@ -103,9 +114,17 @@ class Outbox:
         self._keep(encoded, volatile, key)
         return True
 
-    def replay(self, frames: Iterator[Encoded]) -> None:
+    def replay(self, frames: Iterator[Encoded], pacer: Pacer | None = None) -> None:
         """These leave after what waits and before what is offered from now on, each when the wire has room for it: made
-        one by one, and not counted."""
+        one by one, and not counted. ``pacer``: some in each turn of the loop; else (who polls takes what one answer
+        holds) as many as the wire takes."""
+        if pacer is not None and (self._wire is None or self._wire.name != "polling"):
+            free, self.way = self.way is not None, None
+            self._keep_replay(frames)
+            if self._pacer is None:
+                self._pacer = pacer
+                self._go_on(free)
+            return
         if self.way is not None:
             for encoded in frames:
                 if not self.way(encoded):
@@ -114,10 +133,34 @@ class Outbox:
                     break
             else:
                 return
+        self._keep_replay(frames)
+
+    def _keep_replay(self, frames: Iterator[Encoded]) -> None:
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(_Waiting(None, frames=frames))
         self.replays += 1
+
+    def _go_on(self, free: bool) -> None:
+        had, self._room = self._room, free
+        if free and not had and self._pacer is not None:
+            self._pacer.add(self)
+
+    def let_out(self, frames: int) -> tuple[int, int, bool]:
+        """The pacer's turn for this one: send so many at most. Answers how many there were, their bytes, and whether
+        it could go on."""
+        sent = size = 0
+        while self._room and (wire := self._wire) is not None and sent < frames:
+            encoded = self._first()
+            if encoded is None:
+                self._pacer = None
+                self.way = wire.send if self._wire is wire else None
+                self._room = False
+                break
+            sent, size = sent + 1, size + encoded.size
+            if not wire.send(encoded):
+                self._room = False
+        return sent, size, self._room
 
     def end_replays(self) -> None:
         """Nothing more of the first replay, nor of what was to follow it: else who comes back would show an offset
@@ -131,8 +174,12 @@ class Outbox:
 
     def take(self) -> Encoded | None:
         """The wire has room: the next frame; None leaves the wire marked as free."""
+        if self._pacer is not None and not self._pacer.grant():
+            self._go_on(True)
+            return None
         encoded = self._first()
         if encoded is None:
+            self._pacer = None
             self.way = self._wire.send if self._wire is not None else None
         return encoded
 
@@ -157,7 +204,7 @@ class Outbox:
         self._size += encoded.size
 
     def clear(self) -> None:
-        self._backlog = None
+        self._backlog = self._pacer = None
         self._size = self.replays = 0
 
     def _over(self, encoded: Encoded) -> bool:

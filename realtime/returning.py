@@ -275,6 +275,8 @@ class Returning:
         """After the authorise step: why it may not go on as who it was. None: it may, what it missed is ready, and
         nobody else can any more."""
         trail: Trail = member.trail
+        if trail.record is not None:
+            await member.session.core.pacers(member.session.loop).room()
         if member.state is not State.PENDING:
             return None
         if trail.record is not None and user_key(member.user) != trail.record.user:
@@ -327,7 +329,7 @@ class Returning:
             self._metrics.recoveries.add(trail.reason or "recovered")
         keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
         trail.missed, trail.meanwhile = iter(()), ()
-        session.outbox.replay(self._counted(keeper.again(session.dialect, missed)))
+        session.replay(self._counted(keeper.again(session.dialect, missed)))
         self.absence.live[trail.pid] = member
         accepted = session.accept(member, data)
         for encoded in keeper.again(session.dialect, meanwhile):

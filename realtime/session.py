@@ -8,7 +8,7 @@ be called from anywhere; a membership ends once, and its disconnect hook runs on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import get_ident
@@ -27,6 +27,7 @@ from realtime.loops import PerLoop
 from realtime.metrics import Metrics
 from realtime.names import UNHEARD, Reason
 from realtime.outbox import Bounds, Held, Outbox
+from realtime.pacing import Pacer
 from realtime.ports import Wire
 from realtime.settings import Settings
 from realtime.workers import Workers
@@ -99,6 +100,7 @@ class Core:
     leaving: Leaving = field(default_factory=Leaving)
     deadlines: PerLoop[Deadlines] = field(default_factory=lambda: PerLoop(Deadlines))
     workers: PerLoop[Workers] = field(default_factory=lambda: PerLoop(Workers))
+    pacers: PerLoop[Pacer] = field(default_factory=lambda: PerLoop(Pacer))
 
 
 class Session:
@@ -161,6 +163,10 @@ class Session:
             self.loop.call_soon_threadsafe(call, *args)
         except RuntimeError:  # its loop is closed: the client is gone and nobody told us
             self.dropped("loop_closed")
+
+    def replay(self, frames: Iterator[Encoded]) -> None:
+        """What it missed leaves after what waits and before what is offered from now on, some in each turn."""
+        self.outbox.replay(frames, self.core.pacers(self.loop))
 
     # --- Link: what the wire tells us
 

@@ -56,7 +56,7 @@ def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: 
             missed = (entry for entry in found if member.sid not in entry.draft.skip)
             if rooms is None:
                 session.outbox.clear()
-            session.outbox.replay(_frames(keeper, member, missed))
+            session.replay(_frames(keeper, member, missed))
     metrics.recoveries.add(outcome.reason or "since")
     return outcome
 

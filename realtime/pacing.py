@@ -1,0 +1,139 @@
+"""How fast those who come (back) are let in and told what they missed: so much in one turn of the event loop.
+
+A client that reads fast would be given its whole replay in one turn, and five thousand that come back together all of
+theirs: whoever is connected would wait for seconds. So replays leave in turns, and while many wait for theirs, who
+comes next waits before CONNECT, where nothing piles up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+FRAMES: Final = 256
+"""Of all replays together, in one turn: about a millisecond."""
+AT_ONCE: Final = 64
+"""Of one client in one turn; what is said to a client in one turn leaves in one write."""
+BYTES: Final = 1 << 18
+"""The same in bytes, of all together."""
+BUSY: Final = 32
+"""Replays that may wait for their turn before the next client is let in."""
+HANDSHAKES: Final = 32
+"""New connections in one turn: a quarter of a millisecond each."""
+LET_IN: Final = 8
+"""Clients let in again in one turn: each costs a fifth of a millisecond, and its application's own steps."""
+
+
+class Paced(Protocol):
+    """Has a replay that is not through."""
+
+    def let_out(self, frames: int) -> tuple[int, int, bool]:
+        """Send so many at most; answers how many there were, their bytes, and whether it could go on. If not, it is
+        through, or has to wait for its reader, and then calls ``Pacer.add`` again."""
+
+
+class Gate:
+    """So many in one turn of the loop, in the order of asking. Belongs to one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, in_a_turn: int) -> None:
+        self._loop = loop
+        self._most = self._left = in_a_turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._called = False
+
+    async def enter(self) -> None:
+        """Returns in this turn, or in one to come."""
+        self._call()
+        if self._left > 0 and not self._waiting:
+            self._left -= 1
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _call(self) -> None:
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._called = False
+        self._left = self._most
+        while self._waiting and self._left > 0:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._left -= 1
+                turn.set_result(None)
+        if self._waiting:
+            self._call()
+
+
+class Pacer:
+    """Belongs to one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.door = Gate(loop, HANDSHAKES)
+        self._ready: deque[Paced] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._called = False
+        self._frames = FRAMES
+        self._bytes = BYTES
+        """What is left of this turn."""
+
+    def __len__(self) -> int:
+        """Replays that could go on now."""
+        return len(self._ready)
+
+    def add(self, replay: Paced) -> None:
+        """It has something to send, and its reader takes it: what this turn has left for it leaves at once."""
+        if self._ready or not self._let_out(replay):
+            self._ready.append(replay)
+
+    def grant(self) -> bool:
+        """May a wire that asks by itself take one frame more in this turn? Not past those that wait for theirs."""
+        if self._ready or self._frames <= 0:
+            return False
+        self._frames -= 1
+        self._call()
+        return True
+
+    async def room(self) -> None:
+        """Returns when there is time for one replay more; in the order of asking."""
+        if not self._waiting and len(self._ready) < BUSY and self._frames > 0:
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        self._call()
+        await turn
+
+    def _let_out(self, replay: Paced) -> bool:
+        """False: it wants another turn."""
+        self._call()
+        if self._frames <= 0 or self._bytes <= 0:
+            return False
+        frames, size, more = replay.let_out(min(self._frames, AT_ONCE))
+        self._frames -= frames
+        self._bytes -= size
+        return not more
+
+    def _call(self) -> None:
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._called = False
+        self._frames, self._bytes = FRAMES, BYTES
+        for _ in range(len(self._ready)):
+            if self._frames <= 0 or self._bytes <= 0:
+                break
+            first = self._ready.popleft()
+            if not self._let_out(first):
+                self._ready.append(first)
+        for _ in range(min(LET_IN, BUSY - len(self._ready))):
+            if self._waiting and not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)
+        if self._ready or self._waiting:
+            self._call()

@@ -12,23 +12,18 @@ A group is a set of scenarios that share one fresh server. Each scenario answers
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.process import ServerProcess
+from benchmarks.quiet import run_quietly
 from realtime.bench.client import Client
 from realtime.bench.crowd import Crowd, Entry, Target
 from realtime.bench.figures import Latency
 from realtime.bench.speech import stamp
 from realtime.bench.work import Echo, FanOut, Publish
-
-try:
-    import uvloop
-except ImportError:  # the standard loop does the same work, slower
-    uvloop = None  # type: ignore[assignment]
 
 Figures = dict[str, float]
 
@@ -289,10 +284,7 @@ def groups(scale: Scale) -> list[Group]:
 
 
 def run_group(group: Group, bout: Bout, seconds: float) -> None:
-    """Blocks for at most ``seconds``. Raises Flawed, TimeoutError, OSError, or the refusal of a client.
-
-    The garbage collector rests meanwhile: its pauses would be taken for the server's.
-    """
+    """Blocks for at most ``seconds``. Raises Flawed, TimeoutError, OSError, or the refusal of a client."""
 
     async def bounded() -> None:
         try:
@@ -302,10 +294,4 @@ def run_group(group: Group, bout: Bout, seconds: float) -> None:
             for crowd in bout.crowds:
                 crowd.cut()
 
-    gc.collect()
-    gc.disable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
-            runner.run(bounded())
-    finally:
-        gc.enable()
+    run_quietly(bounded())

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import statistics
 import sys
 import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,23 +23,24 @@ import typer
 
 from benchmarks.contestants import CONTESTANTS, LIMITS
 from benchmarks.process import ServerProcess, cores
+from benchmarks.quiet import run_quietly
 from benchmarks.run import BUSY, machine
 from benchmarks.scenarios import joining
+from benchmarks.stuck_reader import STEP_SECONDS, StuckReader
 from realtime.bench.client import Client
 from realtime.bench.crowd import Crowd, Entry, Target, raise_file_limit
-from realtime.bench.frames import CLOSE, TEXT, FrameReader, client_frame
 from realtime.bench.speech import Packet, stamp
 
 HERE: Final = Path(__file__).resolve().parent
 ROOM: Final = "all"
-STEP_SECONDS: Final = 30.0
-"""No single message takes longer to reach everybody, whatever else the machine does."""
+TELL_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.25
 BEGINNING: Final = 10_000
 """Messages in which the reader is stuck, and is closed: their p99 is shown by itself."""
 BUCKET: Final = 1e-5
 """Latencies are counted in steps of 10 µs: twenty million of them would not fit a list."""
 GOAL: Final = 1.5
+PARTS: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
 ENV: Final = {name: LIMITS[name] for name in ("REALTIME_EVENTS_PER_SECOND", "REALTIME_JWT_SECRET")}
 
 
@@ -50,11 +50,14 @@ class Scale:
     size: int = 1_000
     people: int = 200
     warm: int = 2_000
+    seconds: float = 600.0
+    """For the messages of one run; what was not said by then stays unsaid, and the table has the number."""
 
 
 @dataclass(slots=True)
 class Run:
-    """What one server went through. Memory in bytes above that with everybody in the room, before the first message."""
+    """What one server went through. Memory in bytes above that with everybody in the room, before the first message:
+    the most that was seen, and how it went, as (seconds from the first message, bytes)."""
 
     wire: str
     with_reader: bool
@@ -64,6 +67,8 @@ class Run:
     p99_beginning_ms: float
     memory_bytes: int | None
     seconds: float
+    said: int = 0
+    memory: list[tuple[float, int]] = field(default_factory=list)
     close_code: int | None = None
     closed_after: int | None = None
     """Messages that had been said when the server was seen without it."""
@@ -128,47 +133,6 @@ def percentile(counts: Sequence[int], part: float) -> float:
     return 0.0
 
 
-class StuckReader:
-    """Joins the room over a socket of its own, and reads nothing until it is told to."""
-
-    def __init__(self, port: int, kernel_bytes: int | None) -> None:
-        self.socket = socket.socket()
-        if kernel_bytes is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
-        self.socket.settimeout(STEP_SECONDS)
-        self.socket.connect(("127.0.0.1", port))
-        self._reader = FrameReader()
-        request = (
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
-            *("Host: 127.0.0.1", "Connection: Upgrade", "Upgrade: websocket"),
-            *("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""),
-        )
-        self.socket.sendall("\r\n".join(request).encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += self._some()
-        self._early = self._reader.feed(answer.partition(b"\r\n\r\n")[2])
-        join = json.dumps(["join", {"rooms": [ROOM]}])
-        self.socket.sendall(client_frame(b"40") + client_frame(f"420{join}".encode()))
-        while not any(payload.startswith(b"430") for opcode, payload in self._early if opcode == TEXT):
-            self._early += self._reader.feed(self._some())
-
-    def _some(self) -> bytes:
-        data = self.socket.recv(1 << 16)
-        if not data:
-            raise Flawed("the reader was not let in")
-        return data
-
-    def close_code(self) -> int | None:
-        """Read on to the end; None where it came without a close frame."""
-        with suppress(OSError):
-            while data := self.socket.recv(1 << 20):
-                for opcode, payload in self._reader.feed(data):
-                    if opcode == CLOSE:
-                        return int.from_bytes(payload[:2], "big")
-        return None
-
-
 class Watch:
     """Looks at the server a few times a second: how much memory, how many clients. It costs both runs the same."""
 
@@ -176,7 +140,8 @@ class Watch:
         self._server = server
         self._looker = looker
         self._others = others
-        self.memory: list[int] = []
+        self.memory: list[tuple[float, int]] = []
+        """When, and how much."""
         self.said = 0
         self.closed_after: int | None = None
         self.close_code: int | None = None
@@ -191,7 +156,7 @@ class Watch:
         while True:
             memory = self._server.memory_bytes()
             if memory is not None:
-                self.memory.append(memory)
+                self.memory.append((time.perf_counter(), memory))
             if await self.clients() == 0 and stuck is not None and self.closed_after is None:
                 self.closed_after = self.said
                 self.close_code = await asyncio.to_thread(stuck.close_code)
@@ -214,7 +179,7 @@ async def one(
         for warm in range(scale.warm):
             await audience.say(controller, warm, scale.size)
         files = server.open_files()
-        stuck = await asyncio.to_thread(StuckReader, server.port, kernel_bytes) if is_stuck else None
+        stuck = await asyncio.to_thread(StuckReader, server.port, ROOM, kernel_bytes) if is_stuck else None
         try:
             return await _measured(server, audience, controller, looker, stuck, scale, Run(
                 wire, is_stuck, number, 0, 0, 0, None, 0), files)  # fmt: skip
@@ -243,6 +208,7 @@ async def _measured(
     watching = asyncio.create_task(watch.run(stuck))
     started = time.perf_counter()
     try:
+        tells = started + TELL_SECONDS
         for number in range(scale.warm, scale.warm + scale.messages):
             await audience.say(controller, number, scale.size)
             watch.said += 1
@@ -250,7 +216,12 @@ async def _measured(
                 run.p99_beginning_ms = percentile(audience.counts, 0.99)
             if watching.done():
                 watching.result()
-        run.seconds = time.perf_counter() - started
+            if (now := time.perf_counter()) > tells:
+                tells = now + TELL_SECONDS
+                tell(watch.said, scale, now - started)
+                if now - started > scale.seconds:
+                    break
+        run.seconds, run.said = time.perf_counter() - started, watch.said
         if stuck is not None:
             with suppress(TimeoutError):  # then there is no code to show
                 await asyncio.wait_for(watch.is_closed.wait(), STEP_SECONDS)
@@ -259,10 +230,19 @@ async def _measured(
         with suppress(asyncio.CancelledError):
             await watching
     run.p50_ms, run.p99_ms = percentile(audience.counts, 0.5), percentile(audience.counts, 0.99)
-    run.memory_bytes = max(watch.memory) - before if watch.memory and before is not None else None
+    if before is not None:
+        run.memory = [(round(when - started, 2), seen - before) for when, seen in watch.memory]
+        run.memory_bytes = max(seen for _, seen in run.memory) if run.memory else None
     run.close_code, run.closed_after = watch.close_code, watch.closed_after
     await _let_go(server, watch, files, run)
     return run
+
+
+def tell(said: int, scale: Scale, seconds: float) -> None:
+    """How far it is, and how long it will take at this pace."""
+    pace = said / seconds
+    left = min((scale.messages - said) / pace, max(0.0, scale.seconds - seconds))
+    typer.echo(f"  {said:,} of {scale.messages:,}, {pace:,.0f} a second, {left:.0f} s to go", err=True)
 
 
 async def _let_go(server: ServerProcess, watch: Watch, files: int | None, run: Run) -> None:
@@ -278,7 +258,7 @@ async def _let_go(server: ServerProcess, watch: Watch, files: int | None, run: R
 
 
 def measure(wires: Sequence[str], rounds: int, scale: Scale, kernel_bytes: int | None = None) -> list[Run]:
-    """Blocks until all is done. Raises Flawed, TimeoutError or ServerFailed."""
+    """Blocks until all is done. Raises Flawed, NotLetIn, TimeoutError or ServerFailed."""
     raise_file_limit()
     commands = {contestant.name: contestant.command for contestant in CONTESTANTS}
     pinned = cores()
@@ -291,7 +271,7 @@ def measure(wires: Sequence[str], rounds: int, scale: Scale, kernel_bytes: int |
                 typer.echo(f"round {number}: {wire}, {'with' if is_stuck else 'without'} the slow reader", err=True)
                 with ServerProcess(commands[wire](), ENV, pinned[0] if pinned else None) as server:
                     work = one(server, wire, number, scale, is_stuck=is_stuck, kernel_bytes=kernel_bytes)
-                    found.append(asyncio.run(work))
+                    found.append(run_quietly(work))
     return found
 
 
@@ -318,7 +298,26 @@ def as_markdown(runs: Sequence[Run]) -> str:
             f"| {memory[0]:.1f}, {memory[1]:.1f} | {_all(run.close_code for run in stuck)} "
             f"| {_all(run.closed_after for run in stuck)} | {_all((run.left, run.files_left) for run in stuck)} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_memory_lines(runs)]) + "\n"
+
+
+def _memory_lines(runs: Sequence[Run]) -> list[str]:
+    """How the memory of each server went, at parts of its run; and how many messages were said in which time."""
+    lines = [
+        "| Run | said | seconds | memory above the start, MB, at 1 % | 5 % | 25 % | 50 % | 75 % | 100 % | most |",
+        "| --- | " + " | ".join(["--:"] * 9) + " |",
+    ]
+    for run in runs:
+        at = [f"{seen / 1e6:.1f}" if seen is not None else "–" for seen in (_seen(run, part) for part in PARTS)]
+        most = f"{(run.memory_bytes or 0) / 1e6:.1f}"
+        name = f"{run.wire}, {'with' if run.with_reader else 'without'}, round {run.round}"
+        lines.append(f"| {name} | {run.said:,} | {run.seconds:,.0f} | {' | '.join([*at, most])} |")
+    return lines
+
+
+def _seen(run: Run, part: float) -> int | None:
+    """The last that was seen by then."""
+    return next((seen for when, seen in reversed(run.memory) if when <= part * run.seconds), None)
 
 
 def _verdict(pair: Sequence[float]) -> str:
@@ -336,11 +335,12 @@ def main(
     messages: Annotated[int, typer.Option(min=1)] = Scale().messages,
     size: Annotated[int, typer.Option(help="Bytes of a message.", min=8)] = Scale().size,
     people: Annotated[int, typer.Option(help="In the room, the slow reader included.", min=2)] = Scale().people,
+    seconds: Annotated[float, typer.Option(help="At most, for the messages of one run.", min=1)] = Scale().seconds,
     output: Annotated[Path, typer.Option(help="Where slow-reader.md and slow-reader.json go.")] = HERE / "results",
 ) -> None:
     """Measure. Ends with code 1 when the reader was not closed with 4430, or something of it was left."""
     where = machine()
-    runs = measure([wire.strip() for wire in wires.split(",")], rounds, Scale(messages, size, people))
+    runs = measure([wire.strip() for wire in wires.split(",")], rounds, Scale(messages, size, people, seconds=seconds))
     sentence = (
         f"{where['date']}, {where['processor']}, {where['cores']} cores, {where['system']}, Python {where['python']}: "
         f"{messages:,} messages of {size:,} bytes to a room of {people}, each said when the last one had reached all "

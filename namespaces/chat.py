@@ -18,6 +18,7 @@ from namespaces.presence import Attendance
 from realtime import (
     AccessError,
     Answers,
+    Emitted,
     History,
     Identity,
     NameHolders,
@@ -96,6 +97,12 @@ def guests_like(name: str) -> str:
 def as_event(message: StoredMessage) -> dict[str, Any]:
     """``message`` and ``text`` are the same: the tutorial's model has one name, its test reads the other."""
     return {**asdict(message), "message": message.text}
+
+
+def receipt(message: StoredMessage, emitted: Emitted) -> dict[str, Any]:
+    """What the sender is told. ``durable: false`` where this instance had to go on without its bus."""
+    told: dict[str, Any] = {"id": message.id, "timestamp": message.timestamp}
+    return told | ({"durable": False} if emitted.durable is False else {})
 
 
 class Chat(Namespace):
@@ -279,8 +286,7 @@ class Chat(Namespace):
 
         async def say() -> dict[str, Any]:
             message = self.keep(data.room, socket.user.user_id, data.text)
-            await self.spread(message)
-            return {"id": message.id, "timestamp": message.timestamp}
+            return receipt(message, await self.spread(message))
 
         if data.client_id is None:
             return await say()
@@ -296,8 +302,8 @@ class Chat(Namespace):
         self._history.append(message)
         return message
 
-    async def spread(self, message: StoredMessage) -> None:
-        await self.emit("message", as_event(message), to=message.room)
+    async def spread(self, message: StoredMessage) -> Emitted:
+        return await self.emit("message", as_event(message), to=message.room)
 
     @event
     async def typing(self, socket: Socket, data: Typing) -> None:
@@ -316,8 +322,8 @@ class Chat(Namespace):
         sender = socket.user.user_id
         message = self.keep(direct_room(sender, data.to), sender, data.text)
         own = guest_room(sender) if socket.user.anonymous else user_room(sender)
-        await self.emit("message", as_event(message), to=[own, *await self._rooms_of(data.to)])
-        return {"id": message.id, "timestamp": message.timestamp}
+        emitted = await self.emit("message", as_event(message), to=[own, *await self._rooms_of(data.to)])
+        return receipt(message, emitted)
 
     async def _rooms_of(self, user: str) -> list[str]:
         """A token holder's room always; a guest's only while it is certain that nobody holds the name."""

@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
+from realtime.backplane import BUS_HOOKS
 from realtime.docs import add_docs
 from realtime.drops import Dropped
 from realtime.errors import AccessError, CloseCode, OutsideError, UsageError
@@ -41,6 +42,7 @@ logger = logging.getLogger("realtime")
 
 Check = Callable[[], Awaitable[None]]
 Included = TypeVar("Included", bound=Namespace)
+Hooked = TypeVar("Hooked", bound=Callable[[], Any])
 CLIENT_FILE: Final = Path(__file__).parent / "static" / "socket.io.esm.min.js"
 PUBLIC: Final = {"access-control-allow-origin": "*"}
 """A file that is the same for everybody; a page of another origin may import it as a module."""
@@ -128,6 +130,22 @@ class Realtime:
     def check(self, name: str, ping: Check) -> None:
         """Something outside that must answer for this instance to be ready: within a second, raising nothing."""
         self._checks[name] = ping
+
+    def hook(self, name: str) -> Callable[[Hooked], Hooked]:
+        """Register a function, async or not, that takes nothing: ``@realtime.hook("bus_lost")``. It is called when the
+        bus has not answered for longer than ``bus_patience_seconds``, so that this instance goes on alone, and as
+        ``bus_regained`` when it is back; where namespaces with recovery are shared by instances. Raises UsageError for
+        another name.
+        """
+        if name not in BUS_HOOKS:
+            raise UsageError(f"a hook of the server is one of {', '.join(BUS_HOOKS)}; {name!r} came")
+
+        def register(function: Hooked) -> Hooked:
+            if self.server.backplane is not None:
+                self.server.backplane.hooks[name].append(function)
+            return function
+
+        return register
 
     def _bus_is_on(self, channel: str | None) -> bool:
         """Then it hears python-socketio's writers itself."""

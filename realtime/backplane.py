@@ -33,6 +33,8 @@ OpenJournal = Callable[[str], Journal]
 """``open(node)``: connects to nothing yet. Once for each event loop that the node comes to live on."""
 HAND_OVER_SECONDS: Final = 1.0
 """At the end: what the last disconnect hooks said is handed over, if that takes no longer."""
+BUS_HOOKS: Final = ("bus_lost", "bus_regained")
+"""Called on our loop when the node goes on alone, and when it does not any more."""
 Hook = Callable[[], object]
 
 
@@ -51,8 +53,7 @@ class Backplane:
         self.node = node
         self.journal: Journal | None = None
         self.lanes: dict[str, Lane] = {}
-        self.hooks: dict[str, list[Hook]] = {"bus_lost": [], "bus_regained": []}
-        """Called on our loop when the node goes on alone, and when everybody has heard everything again."""
+        self.hooks: dict[str, list[Hook]] = {name: [] for name in BUS_HOOKS}
         self._open = open_journal
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None

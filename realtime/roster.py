@@ -37,6 +37,8 @@ QUESTIONS_LIMIT: Final = 10_000
 """Events asked over the bus that wait for an answer; the oldest is given up first."""
 
 
+PUBLISH_SECONDS: Final = 0.4
+"""What a bus may take for a message; then others are not waited for, until one went through."""
 STOP_SECONDS = 1.0
 """How long the listener may take to end after its bus was closed."""
 
@@ -135,7 +137,8 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         self.metrics = metrics
         self.hub = Hub(metrics)  # empty, until a server brings its own; one that only writes never has another
         self.thread: asyncio.Task[None] | None = None
-        self._deaf = False
+        self._away = self._deaf = False
+        self._trying: asyncio.Task[bool] | None = None
         self._asked: dict[int, Callable[..., Any]] = {}
         self._questions = count(1)
 
@@ -218,15 +221,27 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         await LocalManager.emit(self, event, tuple(args), namespace, to, list(skip), returned, **manner)
 
     async def _publish(self, data: dict[str, Any]) -> bool:
-        try:
-            await self.bus.publish(json_bytes(data))
-        except (OutsideError, LimitError):
+        """Has the bus taken it? While it does not answer nobody waits for it: one message at a time is tried."""
+        if not self._away:
+            return await self._try(json_bytes(data))
+        if self._trying is None or self._trying.done() or self._trying.get_loop().is_closed():
+            self._trying = asyncio.ensure_future(self._try(json_bytes(data)))
+        else:
             self.metrics.drops.add("bus")
+        return False
+
+    async def _try(self, message: bytes) -> bool:
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self.bus.publish(message)
+        except (OutsideError, LimitError, TimeoutError) as error:
+            self.metrics.drops.add("bus")
+            self._away = not isinstance(error, LimitError)
             if not self._deaf:
                 logger.warning("the bus does not take messages: other instances miss what is emitted meanwhile")
             self._deaf = True
         else:
-            self._deaf = False
+            self._away = self._deaf = False
         return not self._deaf
 
     async def _listen(self) -> AsyncIterator[dict[str, Any]]:
@@ -266,6 +281,8 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""
         thread, self.thread = self.thread, None
+        if self._trying is not None:
+            self._trying.cancel()
         await self.bus.close()  # ends the listening; a client library may swallow a cancellation while it connects
         if thread is not None:
             thread.cancel()

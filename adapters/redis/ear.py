@@ -61,7 +61,7 @@ class Ear:
         self._word = b""
         self._address: Address | None = None
         self._connections: Connections | None = None
-        self._backoff = EqualJitterBackoff(cap=1.0, base=0.05)  # seconds
+        self._backoff = EqualJitterBackoff(cap=0.5, base=0.05)  # seconds: healed within two, whenever Redis is back
         self._failures = 0
         self._since: float | None = None
         self._lost: float | None = None

@@ -420,3 +420,26 @@ def test_the_options_of_a_namespace_are_the_same_wherever_it_is_made() -> None:
     of_the_class = list(signature(Namespace.__init__).parameters.values())[2:]
     of_the_app = list(signature(Realtime.namespace).parameters.values())[2:]
     assert of_the_app == of_the_class
+
+
+def test_hooks_of_the_bus_are_named_and_without_a_bus_they_are_never_called() -> None:
+    realtime = Realtime(FastAPI(), settings=settings_for())
+
+    @realtime.hook("bus_lost")
+    def lost() -> None: ...
+
+    with pytest.raises(UsageError, match="bus_lost, bus_regained; 'bus_gone' came"):
+        realtime.hook("bus_gone")
+
+
+def test_with_a_bus_there_is_one_log_and_readiness_asks_for_it() -> None:
+    realtime = Realtime(FastAPI(), settings=settings_for(redis_url="redis://127.0.0.1:1/0"))
+    hook = realtime.hook("bus_regained")(lambda: None)
+    backplane = realtime.server.backplane
+    assert backplane is not None
+    assert backplane.hooks == {"bus_lost": [], "bus_regained": [hook]}
+    assert realtime.server.journal is None, "nothing is connected to before somebody comes"
+    realtime.namespace("/board", recovery=True)
+    realtime.namespace("/plain")
+    assert list(backplane.lanes) == ["/board"]
+    assert set(realtime._checks) >= {"redis", "bus"}

@@ -303,6 +303,12 @@ async def test_disconnecting_a_room_on_every_node() -> None:
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────────
 
 
+async def _tried(node: Node) -> None:
+    """What was sent while the bus was away has arrived, or not."""
+    if node.manager._trying is not None:
+        await within(node.manager._trying)
+
+
 @pytest.mark.parametrize("error", [OutsideError("away"), LimitError("too long")])
 @pytest.mark.asyncio
 async def test_a_bus_that_is_away_is_counted_and_said_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
@@ -312,10 +318,12 @@ async def test_a_bus_that_is_away_is_counted_and_said_once(error: Exception, cap
         for number in range(3):
             assert await node.server.emit("told", number) == 1
             assert await client.event("/", "told") == number
+        await _tried(node)
         assert node.metrics.drops.value("bus") == 3
         assert caplog.text.count("does not take messages") == 1
         air.fails = None
         await node.server.emit("told", 4)
+        await _tried(node)
         air.fails = error
         await node.server.emit("told", 5)
         assert caplog.text.count("does not take messages") == 2
@@ -402,3 +410,31 @@ def test_what_is_no_asyncio_manager_is_refused(manager: Any) -> None:
 )
 def test_skipped(given: Any, found: tuple[str, ...]) -> None:
     assert skipped(given) == found
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_for_a_bus_that_does_not_take_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried with one message at a time, and the rest is counted."""
+    air, gate = Air(), asyncio.Event()
+    take = air.publish
+    asked = 0
+
+    async def slow(message: bytes) -> None:
+        nonlocal asked
+        asked += 1
+        await gate.wait()
+        await take(message)
+
+    monkeypatch.setattr(air, "publish", slow)
+    monkeypatch.setattr("realtime.roster.PUBLISH_SECONDS", 0.05)
+    node = Node(air)
+    for _ in range(10):
+        emitted = await within(node.server.emit("hello"))
+        assert emitted.bus == "away"
+    assert asked == 2
+    assert node.metrics.drops.value("bus") == 9
+    gate.set()
+    assert node.manager._trying is not None
+    await within(node.manager._trying)
+    assert (await node.server.emit("again")).bus == "up"
+    await node.manager.stop()

@@ -13,6 +13,8 @@ UNITS: Final = {
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
     "kb": "memory, kB each",
+    "core": "of one core, %",
+    "base": "the same at rest, %",
 }
 """The figures that are shown, in this order; ``generator`` stays in the raw numbers."""
 
@@ -24,7 +26,7 @@ OURS: Final = ("fast", "portable", "classic")
 class Goal:
     """``ours`` may be at most ``ratio`` times ``than``, in one figure of one scenario.
 
-    ``than`` is a contestant, or another scenario of the same contestant.
+    ``than`` is a contestant, another scenario of the same contestant, or nothing: then ``ratio`` is the figure itself.
     """
 
     scenario: str
@@ -79,6 +81,8 @@ def medians(measurements: Iterable[Mapping[str, Any]]) -> Medians:
 def ratio(found: Medians, goal: Goal) -> float | None:
     """None where one of the two was not measured."""
     mine = found.get(goal.scenario, {}).get(goal.figure, {}).get(goal.ours)
+    if not goal.than:
+        return mine
     if goal.than in found:
         other = found[goal.than].get(goal.figure, {}).get(goal.ours)
     else:
@@ -86,10 +90,19 @@ def ratio(found: Medians, goal: Goal) -> float | None:
     return mine / other if mine is not None and other else None
 
 
-def as_markdown(found: Medians, contestants: Sequence[str], titles: Mapping[str, str]) -> str:
-    """The table, then the goals that could be looked at."""
-    ours = next((name for name in OURS if name in contestants), None)
-    against = [name for name in REFERENCES if name in contestants] if ours else []
+def as_markdown(
+    found: Medians,
+    contestants: Sequence[str],
+    titles: Mapping[str, str],
+    *,
+    ours_first: Sequence[str] = OURS,
+    references: Sequence[str] = REFERENCES,
+    goals: Sequence[Goal] = GOALS,
+) -> str:
+    """The table, then the goals that could be looked at. The first of ours that is there is compared with all
+    references."""
+    ours = next((name for name in ours_first if name in contestants), None)
+    against = [name for name in references if name in contestants] if ours else []
     head = ["Work", "Figure", *(titles[name] for name in contestants), *(f"{ours} / {name}" for name in against)]
     lines = [_row(head), _row(["---", "---", *["--:"] * (len(head) - 2)])]
     for scenario, figures in found.items():
@@ -99,16 +112,16 @@ def as_markdown(found: Medians, contestants: Sequence[str], titles: Mapping[str,
             cells = [_number(values.get(name)) for name in contestants]
             ratios = [_ratio(values.get(ours or ""), values.get(name)) for name in against]
             lines.append(_row([scenario if figure == shown[0] else "", UNITS[figure], *cells, *ratios]))
-    return "\n".join([*lines, *_goal_lines(found)]) + "\n"
+    return "\n".join([*lines, *_goal_lines(found, goals)]) + "\n"
 
 
-def _goal_lines(found: Medians) -> list[str]:
-    looked_at = [(goal, value) for goal in GOALS if (value := ratio(found, goal)) is not None]
+def _goal_lines(found: Medians, goals: Sequence[Goal]) -> list[str]:
+    looked_at = [(goal, value) for goal in goals if (value := ratio(found, goal)) is not None]
     if not looked_at:
         return []
     lines = ["", _row(["Must reach", "Of", "At most", "Is", ""]), _row(["---", "---", "--:", "--:", "---"])]
     for goal, value in looked_at:
-        than = f"{goal.ours} / {goal.than}"
+        than = f"{goal.ours} / {goal.than}" if goal.than else goal.ours
         verdict = "reached" if value <= goal.ratio else "**missed**"
         lines.append(_row([f"{goal.scenario}: {UNITS[goal.figure]}", than, f"{goal.ratio:g}", f"{value:.2f}", verdict]))
     return lines

@@ -23,6 +23,7 @@ class Rooms(BaseModel):
 class Publication(BaseModel):
     room: str
     texts: list[str]
+    volatile: bool = False
 
 
 class Spread(BaseModel):
@@ -45,7 +46,7 @@ class Bench(Namespace):
     @event
     async def publish(self, data: Publication) -> None:
         for text in data.texts:
-            await self.emit("msg", text, to=data.room)
+            await self.emit("msg", text, to=data.room, volatile=data.volatile)
 
     @event
     async def spread(self, data: Spread) -> None:
@@ -65,6 +66,13 @@ class Bench(Namespace):
         gc.collect()
 
 
+class Kept(Bench):
+    """The same, and what is said is kept for those who come back."""
+
+    path: ClassVar[str] = "/kept"
+    recovery = True
+
+
 def build() -> FastAPI:
     """The whole application; for MessagePack, which is a choice of the server, the benchmark's events alone."""
     if os.environ.get("BENCH_SERIALIZER") != "msgpack":
@@ -77,3 +85,4 @@ def build() -> FastAPI:
 app = build()
 server = app.state.realtime.server
 server.include(Bench())
+server.include(Kept())

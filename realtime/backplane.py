@@ -86,7 +86,7 @@ class Backplane:
         keeper = Keeper(namespace, mirror, monotonic, self._shared.dumps)
         keeper.lane = lane = Lane(keeper, self._shared)
         self.lanes[namespace] = lane
-        if self.journal is not None:
+        if self.journal is not None and self._lives():
             self.soon(lane.begin, self.journal)
         return keeper
 
@@ -109,12 +109,15 @@ class Backplane:
 
     # --- the loop it lives on
 
+    def _lives(self) -> bool:
+        return self._loop is not None and self._loop.is_running()
+
     def begin(self) -> None:
         """Live on the running event loop, unless it does on one that runs. Repeats do nothing."""
-        if self._loop is not None and self._loop.is_running():
+        if self._lives():
             return
         with self._lock:
-            if self._loop is not None and self._loop.is_running():
+            if self._lives():
                 return
             self._loop, self._thread = asyncio.get_running_loop(), get_ident()
             journal = self.journal = self._open(self.node)
@@ -134,7 +137,7 @@ class Backplane:
                 loop.call_soon_threadsafe(call, *args)
 
     async def call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """What this answers on our loop."""
+        """What this answers on our loop. Raises OutsideError where that ends meanwhile."""
         self.begin()
         loop = self._loop
         assert loop is not None
@@ -144,7 +147,16 @@ class Backplane:
         async def answer() -> Any:
             return await ask()
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer(), loop))
+        asked = answer()
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, loop))
+        except RuntimeError:
+            asked.close()  # it was closed just now
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+        raise OutsideError("The event loop that the bus lived on has ended", retry_after=0)
 
     async def _follow(self, journal: Journal) -> None:
         async for item in journal.follow():

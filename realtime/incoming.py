@@ -7,16 +7,19 @@ Belongs to one event loop. Two tasks: one watches channels, one reads the log wh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from realtime.errors import LimitError, OutsideError
+from realtime.errors import OutsideError, RealtimeError
 from realtime.merge import Merge, Progress
 from realtime.metrics import Metrics
 from realtime.ports import Journal, NoticeKind, Stretch
 from realtime.positions import Channel, Entry, Position
 from realtime.watches import Watches
+
+logger = logging.getLogger("realtime.bus")
 
 WATCH_BATCH: Final = 1_000
 """Channels asked for together: a Redis that takes them in one command is busy for less than a millisecond."""
@@ -90,6 +93,7 @@ class Incoming:
     def begin(self, journal: Journal) -> list[asyncio.Task[None]]:
         """On this journal from now on; what was watched on another is asked for anew. The caller ends the tasks."""
         self.journal = journal
+        self._waiting.clear()  # who waited on another loop does not any more
         self._wanted, self._look = asyncio.Event(), asyncio.Event()
         self.watches.again(self.newest_known)
         self._broken = False
@@ -194,7 +198,8 @@ class Incoming:
     async def _ask_for(self, batch: list[Channel]) -> bool:
         try:
             position = await self.journal.watch(self.namespace, *batch)
-        except (OutsideError, LimitError):
+        except Exception as error:
+            _note(error)
             if self.merge is not None:
                 self.watches.failed(batch, self.newest_known)
             self._settle(batch, False)
@@ -262,7 +267,8 @@ class Incoming:
                 while self.merge is not None and (start := self.merge.need(self._clock())) is not None:
                     healed += await self._read_from(self.merge, start)
                 self._metrics.journal_gaps.add("healed", amount=int(healed > 0))
-            except OutsideError:
+            except Exception as error:
+                _note(error)
                 failures += 1
                 self._to.failed()
             else:
@@ -346,3 +352,9 @@ class Incoming:
             self._to.came_out(delivery.entry, delivery.channels)
         if merge.wake_at() is not None or merge.need(self._clock()) is not None:
             self._look.set()
+
+
+def _note(error: Exception) -> None:
+    """What is not the outside's fault is a defect, ours or the journal's: the next attempt may do better."""
+    if not isinstance(error, RealtimeError):
+        logger.error("the journal could not be asked", exc_info=error)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from realtime.codecs import array
 from realtime.debts import Debts
 from realtime.emitted import BusState, Emitted
-from realtime.errors import RealtimeError, label_of
+from realtime.errors import OutsideError, label_of
 from realtime.hub import Hub
 from realtime.incoming import Incoming
 from realtime.keeper import Keeper, is_nobody, rooms_of
@@ -29,9 +30,6 @@ from realtime.session import Member
 from realtime.settings import Settings
 from realtime.spool import Item
 from realtime.trail import Trail
-
-TELLING_LIMIT: Final = 1_000
-"""Volatile emissions on their way to other nodes; more are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,6 @@ class Lane:
         self.outgoing = Outgoing(self, shared.settings, shared.metrics, shared.clock)
         self._debts = Debts()
         self._known = False
-        self._telling: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- what is asked of it, from anywhere
@@ -118,7 +115,9 @@ class Lane:
             except TimeoutError:
                 return False
 
-        return bool(await self._shared.call(ask))
+        with suppress(OutsideError):
+            return bool(await self._shared.call(ask))
+        return False
 
     async def since(self, position: Position, *, limit: int = 1_000) -> Stretch | None:
         """What the journal has of all channels after this position (see ``Journal.since``). Raises OutsideError. From
@@ -154,7 +153,10 @@ class Lane:
         async def ask() -> Emitted:
             return await self._offer(draft, said)
 
-        emitted: Emitted = await self._shared.call(ask)
+        try:
+            emitted: Emitted = await self._shared.call(ask)
+        except OutsideError:  # the loop that it was handed over to has ended; the next one goes on with what there is
+            emitted = Emitted.made(0, BusState.AWAY, due=True)
         return emitted
 
     # --- life
@@ -166,10 +168,9 @@ class Lane:
     async def end(self) -> None:
         """What was not handed over is lost."""
         self.outgoing.end()
-        tasks = [*self._tasks, *self._telling]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- saying
 
@@ -181,19 +182,7 @@ class Lane:
         return done
 
     def _tell(self, draft: Draft) -> None:
-        if self.alone or len(self._telling) >= TELLING_LIMIT:
-            self._metrics.drops.add("bus")
-            return
-        draft = draft._replace(id=(self._shared.node, self._shared.next_number()))
-        task = asyncio.get_running_loop().create_task(self._tell_others(draft))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _tell_others(self, draft: Draft) -> None:
-        try:
-            await self.outgoing.journal.tell(draft)
-        except RealtimeError:
-            self._metrics.drops.add("bus")
+        self.outgoing.tell(draft._replace(id=(self._shared.node, self._shared.next_number())))
 
     # --- Sender: what came of what was said
 
@@ -211,7 +200,7 @@ class Lane:
         else:
             self._come_out(item, 0)
 
-    def refused(self, item: Item, error: RealtimeError) -> None:
+    def refused(self, item: Item, error: BaseException) -> None:
         self._metrics.emissions_refused.add(label_of(error))
         if not item.delivered:
             self._deliver_without_place(item)
@@ -395,4 +384,5 @@ def _answer(item: Item, emitted: Emitted) -> None:
     done: asyncio.Future[Emitted] | None = item.ticket
     item.ticket = None
     if done is not None and not done.done():
-        done.set_result(emitted)
+        with suppress(RuntimeError):  # the loop of whoever waited has ended
+            done.set_result(emitted)

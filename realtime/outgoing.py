@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from realtime.errors import OutsideError, RealtimeError
 from realtime.metrics import Metrics
 from realtime.ports import Journal
-from realtime.positions import Entry
+from realtime.positions import Draft, Entry
 from realtime.settings import Settings
 from realtime.spool import Item, Spool
 
@@ -25,6 +25,8 @@ BATCH_MESSAGES: Final = 500
 BATCH_BYTES: Final = 1 << 19
 """Offered together, half of what goes into one write: what breaks in the middle of it is offered again as a whole."""
 RETRY_SECONDS: Final = 0.25
+TELLING_LIMIT: Final = 1_000
+"""Volatile emissions on their way to other nodes; more are dropped."""
 
 
 class Sender(Protocol):
@@ -32,7 +34,7 @@ class Sender(Protocol):
 
     def confirmed(self, item: Item) -> None: ...
 
-    def refused(self, item: Item, error: RealtimeError) -> None:
+    def refused(self, item: Item, error: BaseException) -> None:
         """It will never be kept."""
 
     def given_up(self, item: Item) -> None:
@@ -62,6 +64,7 @@ class Outgoing:
         self._go = asyncio.Event()
         self._emptied = asyncio.Event()
         self._failing_since: float | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -81,6 +84,8 @@ class Outgoing:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for task in self._telling:
+            task.cancel()
         for item in self.spool.undelivered():
             self._to.deliver_alone(item)
 
@@ -103,6 +108,21 @@ class Outgoing:
         self.stir()
         if self._timer is None and not self.alone:
             self._watch_patience()
+
+    def tell(self, draft: Draft) -> None:
+        """A volatile one, for others alone: at once, or not at all."""
+        if self.alone or len(self._telling) >= TELLING_LIMIT:
+            self._metrics.drops.add("bus")
+            return
+        task = self._loop.create_task(self._tell(draft))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, draft: Draft) -> None:
+        try:
+            await self.journal.tell(draft)
+        except RealtimeError:
+            self._metrics.drops.add("bus")
 
     def stir(self) -> None:
         """Perhaps something can go out now."""
@@ -212,7 +232,7 @@ class Outgoing:
         return answered
 
     def _take_answer(self, item: Item, task: asyncio.Task[Entry]) -> bool:
-        error = task.exception()
+        error = OutsideError("The bus is closed") if task.cancelled() else task.exception()
         if item.entry is not None:
             return True  # it came in before the answer did
         if error is None:
@@ -220,9 +240,9 @@ class Outgoing:
             self._to.confirmed(item)
         elif isinstance(error, OutsideError) and error.retry_after is not None:
             return False
-        elif isinstance(error, RealtimeError):
+        else:
+            if not isinstance(error, RealtimeError):  # a defect, ours or the journal's: the next one may do better
+                logger.error("an emission could not be handed over", exc_info=error)
             self.spool.refuse(item)
             self._to.refused(item, error)
-        else:
-            raise error
         return True

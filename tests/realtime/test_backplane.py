@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
-from realtime import BusState
+from realtime import BusState, Namespace
 from tests.realtime.living import SECONDS
 from tests.realtime.nodes import SPACE, MemoryLogs, Node, heard, node, until
 
@@ -141,3 +142,44 @@ async def test_an_emission_that_nobody_waits_for_any_more_is_made_all_the_same()
             await speaking
         a.journal.away = False
         await until(lambda: heard(ann))
+
+
+def test_what_was_handed_to_a_loop_that_ends_is_not_waited_for_for_ever() -> None:
+    """A connection of TestClient that goes takes its loop with it; whoever else speaks meanwhile is answered."""
+    a = Node("a", MemoryLogs(), bus_patience_seconds=30)
+    there, gone = threading.Event(), threading.Event()
+
+    async def live() -> None:
+        a.server._initialize()
+        a.journal.away = True
+        there.set()
+        await until(gone.is_set)
+
+    thread = threading.Thread(target=lambda: asyncio.run(live()))
+    thread.start()
+
+    async def speak() -> Any:
+        assert there.wait(SECONDS)
+        speaking = asyncio.ensure_future(a.emit("hello"))
+        await until(lambda: len(a.lane.outgoing.spool) == 1)
+        gone.set()
+        return await speaking
+
+    try:
+        emitted = asyncio.run(speak())
+    finally:
+        gone.set()
+        thread.join(SECONDS)
+    assert (emitted, emitted.durable, emitted.bus) == (0, False, BusState.AWAY)
+    assert asyncio.run(a.emit("again")).durable is True
+
+
+def test_a_namespace_may_be_included_between_two_loops() -> None:
+    a = Node("a", MemoryLogs())
+    assert asyncio.run(a.emit("hello")).durable is True
+    a.server.include(Namespace("/later", recovery=True))
+
+    async def speak() -> Any:
+        return await a.server.emit("said", "hello", namespace="/later")
+
+    assert asyncio.run(speak()).durable is True

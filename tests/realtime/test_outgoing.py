@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from realtime import LimitError, Metrics, OutsideError, RealtimeError
+from realtime import LimitError, Metrics, OutsideError
 from realtime.outgoing import BATCH_MESSAGES, Outgoing
 from realtime.positions import Draft, Entry, Position
 from realtime.spool import Item
@@ -52,7 +52,7 @@ class Ledger:
     def confirmed(self, item: Item) -> None:
         self.told.append(("confirmed", item.number))
 
-    def refused(self, item: Item, error: RealtimeError) -> None:
+    def refused(self, item: Item, error: BaseException) -> None:
         self.told.append(("refused", item.number))
 
     def given_up(self, item: Item) -> None:
@@ -112,8 +112,8 @@ async def test_what_was_not_answered_is_offered_again_before_what_is_behind_it()
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("error", [OutsideError("too late"), LimitError("too big")])
-async def test_what_is_refused_for_good_is_not_offered_again(error: RealtimeError) -> None:
+@pytest.mark.parametrize("error", [OutsideError("too late"), LimitError("too big"), ValueError("a defect")])
+async def test_what_is_refused_for_good_is_not_offered_again(error: Exception) -> None:
     async with going() as (outgoing, script, ledger):
         script.answers = [error]
         outgoing.offer(item(1))

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address, ip_network
+from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from realtime.away import Absent, Away
 from realtime.codecs import json_bytes
@@ -31,6 +32,8 @@ RECOVERABLE: Final = frozenset(
 )
 """Ends that nobody chose. Who leaves, is sent away or breaks the protocol has left; so has who was here when this
 process began to end, for its memory ends with it."""
+ENDING: Final = 10_000
+"""Sessions whose time is over here, until the store tells that it is over everywhere."""
 SWEEP: Final = 1_000
 """Sessions that are ended in a row before others get their turn: whole networks are cut off together."""
 NETWORK_BITS: Final = 64
@@ -61,8 +64,19 @@ def charged_to(user: Any, address: str) -> str:
     return address
 
 
+class Store(Protocol):
+    """Where other nodes find them (see ``SessionStore``)."""
+
+    def changed(self, member: Member) -> None: ...
+
+    def left(self, pid: str) -> None: ...
+
+    def ended(self, pid: str) -> None: ...
+
+
 class Absence:
-    """One server's clients that are away."""
+    """One server's clients that are away. With a ``store`` they may come back on any node, and it tells when their time
+    is over."""
 
     def __init__(self, hub: Hub, metrics: Metrics, settings: Settings, node: str) -> None:
         self.node = node
@@ -79,6 +93,10 @@ class Absence:
         self._settings = settings
         self._seldom = Seldom()
         self._sweeping = False
+        self.store: Store | None = None
+        self._remote: dict[str, Absent] = {}
+        """Clients of other nodes that somebody asks here to be let in as."""
+        self._ending: dict[str, Absent] = {}
         metrics.away.read = lambda: {(): float(len(self.away))}
 
     @property
@@ -90,13 +108,28 @@ class Absence:
         """The membership of somebody that was let in is about to end."""
         trail: Trail = member.trail
         self.live.pop(trail.pid, None)
-        if reason in RECOVERABLE or (reason == Reason.REPLACED and member.session.closed):
-            absent = self.absent_of(member)
-            if absent is not None:
-                trail.kept = True
-                if not self.remembers(member.namespace):
-                    absent.note = None
-                self.keep(absent)
+        absent = self.absent_of(member) if self._may_return(member, reason) else None
+        if absent is not None:
+            trail.kept = True
+            if not self.remembers(member.namespace):
+                absent.note = None
+            self.keep(absent)
+        elif self.store is not None:
+            self.store.ended(trail.pid)
+
+    def _may_return(self, member: Member, reason: str) -> bool:
+        """A node that is drained ends, and what is in its memory; not what is in the store."""
+        return (
+            reason in RECOVERABLE
+            or (reason == Reason.REPLACED and member.session.closed)
+            or (reason == Reason.DRAINING and self.store is not None)
+        )
+
+    def joined(self, member: Member) -> None:
+        """It was let in."""
+        self.live[member.trail.pid] = member
+        if self.store is not None:
+            self.store.changed(member)
 
     def end(self, member: Member) -> Absent | None:
         """Somebody else is about to go on as this member, which is told so and has to go: what is known of it. None
@@ -132,21 +165,64 @@ class Absence:
 
     def keep(self, absent: Absent) -> None:
         """It is away from now on."""
-        for given_up in self.away.keep(absent):
+        given_up = self.away.keep(absent)
+        if self.store is not None:
+            self.store.left(absent.record.pid)
+        for each in given_up:
             self._metrics.drops.add("record")
-            self.on_expired(given_up)
+            self._end(each)
         self._plan()
+
+    def hold(self, pid: str, namespace: str) -> Absent | None:
+        """Somebody asks to be let in as this client, which was here before (see ``Away.hold``)."""
+        absent = self.away.find(pid)
+        if absent is None or absent.record.namespace != namespace:
+            return None
+        return self.away.hold(pid, self.clock())
+
+    def is_known(self, pid: str) -> bool:
+        """Is it here, or asked for here?"""
+        return pid in self.live or pid in self._remote or self.away.find(pid) is not None
+
+    def borrow(self, record: Record) -> Absent | None:
+        """The same with a client that was elsewhere."""
+        if record.pid in self._remote:
+            return None
+        absent = self._remote[record.pid] = Absent(record, inf, held=True)
+        return absent
+
+    def holds(self, absent: Absent) -> bool:
+        """Is it still away, and held?"""
+        return self._remote.get(absent.record.pid) is absent or self.away.holds(absent)
+
+    def take(self, absent: Absent) -> None:
+        """It is back."""
+        if self._remote.get(absent.record.pid) is absent:
+            del self._remote[absent.record.pid]
+        elif self.away.find(absent.record.pid) is absent:
+            self.away.claim(absent.record.pid)
 
     def release(self, absent: Absent) -> None:
         """Who wanted to be let in as this client was not, or is not it: it is away as before."""
+        if self._remote.get(absent.record.pid) is absent:
+            del self._remote[absent.record.pid]
         self.away.release(absent)
         self._plan()
 
     def give_up(self, absent: Absent) -> None:
         """It does not come back."""
-        if self.away.find(absent.record.pid) is absent:
-            self.away.claim(absent.record.pid)
+        self.take(absent)
+        self._end(absent)
+
+    def _end(self, absent: Absent) -> None:
+        if self.store is not None:
+            self.store.ended(absent.record.pid)
         self.on_expired(absent)
+
+    def has_expired(self, record: Record) -> None:
+        """The store tells: nobody came back as this client, on any node."""
+        absent = self._ending.pop(record.pid, None) or self.away.claim(record.pid)
+        self.on_expired(absent or Absent(record, 0.0))
 
     def forget(self, namespace: str, target: Any) -> None:
         """Whoever is away and in this room, or has this sid, is not to come back; nor who is just being let in."""
@@ -154,12 +230,12 @@ class Absence:
             pid = self.away.pid_of(namespace, sid)
             absent = self.away.claim(pid) if pid is not None else None
             if absent is not None:
-                self.on_expired(absent)
+                self._end(absent)
         for member in self._hub.select(namespace, target):
             trail: Trail | None = member.trail
             if trail is not None and trail.absent is not None and member.state is State.PENDING:
                 absent, trail.absent = trail.absent, None
-                if trail.confirmed or self.away.holds(absent):
+                if trail.confirmed or self.holds(absent):
                     self.give_up(absent)
 
     # --- time
@@ -176,5 +252,10 @@ class Absence:
         """End the sessions whose time is over."""
         self._sweeping = False
         for absent in self.away.expire(self.clock(), SWEEP):
-            self.on_expired(absent)
+            if self.store is None:
+                self.on_expired(absent)
+            else:
+                self._ending[absent.record.pid] = absent
+        while len(self._ending) > ENDING:
+            del self._ending[next(iter(self._ending))]
         self._plan()

@@ -31,7 +31,7 @@ from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
-from realtime.plug import find, find_bus, find_journal
+from realtime.plug import find, find_bus, find_journal, find_sessions
 from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
@@ -330,11 +330,12 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
         return Server(settings=settings, metrics=metrics, on_drop=on_drop)
     bus = find_bus(settings.redis_url)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
-    journal = find_journal(settings.redis_url)
+    journal, sessions = find_journal(settings.redis_url), find_sessions(settings.redis_url)
     return Server(
         manager,
         settings=settings,
         metrics=metrics,
         on_drop=on_drop,
         open_journal=None if journal is None else lambda node: journal(settings.redis_url, node, settings, metrics),
+        open_sessions=None if sessions is None else lambda node: sessions(settings.redis_url, node, settings, metrics),
     )

@@ -18,6 +18,7 @@ from realtime.classic import Classic, Refused
 from realtime.context import Socket
 from realtime.endings import note_limit
 from realtime.errors import LimitError, RealtimeError, UsageError, connect_refusal, label_of, wire_error
+from realtime.gone import gone
 from realtime.hub import authorizing
 from realtime.identity import Identity
 from realtime.limits import Quota
@@ -146,8 +147,9 @@ class Application:
 
     async def _let_in(self, typed: Namespace | None, member: Member, auth: Any) -> None:
         await self._authorize(typed, member, auth)
-        await self._host.heard(member.namespace, None, member.sid)
-        if member.trail is not None:
+        if member.trail is None:
+            await self._host.heard(member.namespace, None, member.sid)
+        else:
             if member.trail.owner is not None and await self._takes_over(typed, member):
                 if member.state is not State.PENDING:
                     return  # it has left while the old connection ended
@@ -214,7 +216,8 @@ class Application:
     def _expired(self, absent: Absent) -> None:
         """Nobody came back in time, or will not: the namespace may want to know."""
         typed, member = self.typed.get(absent.record.namespace), absent.note
-        if typed is not None and typed.remembers and member is not None:
+        if typed is not None and typed.remembers:
+            member = member or gone(self._host.core, absent.record)
             self._host.core.workers(asyncio.get_running_loop()).submit(self._say_expired(typed, member))
 
     async def _say_expired(self, typed: Namespace, member: Member) -> None:

@@ -25,6 +25,7 @@ from realtime.lane import Lane, Shared
 from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.ports import Journal
+from realtime.positions import Position
 from realtime.settings import Settings
 
 logger = logging.getLogger("realtime.bus")
@@ -93,6 +94,14 @@ class Backplane:
     def lane(self, namespace: str) -> Lane | None:
         """None for a namespace that keeps nothing."""
         return self.lanes.get(namespace)
+
+    async def newest(self, namespace: str) -> Position:
+        """The end of its log, as the journal tells it. Raises OutsideError."""
+        self.begin()
+        journal = self.journal
+        assert journal is not None
+        position: Position = await self.call(lambda: journal.newest(namespace))
+        return position
 
     @property
     def state(self) -> BusState:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from starlette.requests import HTTPConnection
@@ -50,7 +51,11 @@ class House(Publishing, Protocol):
 
     async def heard(self, namespace: str, *channels: str | None) -> bool: ...
 
-    def since(self, member: Member, offset: str, room: str) -> Since: ...
+    async def look_back(self, namespace: str, offset: str, *channels: str | None) -> str | None: ...
+
+    def since(self, member: Member, offset: str, rooms: Collection[str] | None = None) -> Since: ...
+
+    async def kept(self, member: Member) -> None: ...
 
     def dismiss(self, member: Member, reason: str) -> None: ...
 
@@ -171,17 +176,23 @@ class Socket:
         limit = limits.rooms_per_connection
         if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
             raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
+        reason = None
+        if since is not None:
+            reason = await self._house.look_back(self.namespace, since, room)
         try:
             entered = self.enter(room)
         except ValueError:  # the name is somebody's sid
             raise AccessError(NOT_YOURS, code="system_room") from None
-        if entered:
-            await self._house.heard(self.namespace, room)
-        told = self._house.since(self._member, since, room) if since is not None and entered else None
-        if entered:
-            if self._member.trail is not None:
-                self._member.trail.asked_for(room)
-            await self._house.on_room("joined", self, room)
+        if not entered:
+            return None
+        told = self._house.since(self._member, since, (room,)) if since is not None else None
+        if told is not None and not told.recovered:
+            told = replace(told, reason=reason or told.reason)
+        if self._member.trail is not None:
+            self._member.trail.asked_for(room)
+        await self._house.heard(self.namespace, room)
+        await self._house.kept(self._member)
+        await self._house.on_room("joined", self, room)
         return told
 
     def enter(self, room: str) -> bool:
@@ -197,6 +208,7 @@ class Socket:
         """Leave a room whose name the client chose; ``left`` runs if it was in it. Raises as ``join`` does."""
         check_room(room, self._member.session.core.settings.room_name_limit_characters)
         if self._house.leave(self._member, room):
+            await self._house.kept(self._member)
             await self._house.on_room("left", self, room)
 
     async def emit(self, event: Any, data: Any = None, *, volatile: bool = False, key: str | None = None) -> Emitted:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from starlette.exceptions import WebSocketException
@@ -27,7 +28,7 @@ from realtime.peer import Peer, PlainDialect, RawSession
 from realtime.plug import find
 from realtime.redaction import printable
 from realtime.session import Core, Member
-from realtime.since import Since, replay_since
+from realtime.since import Since
 
 logger = logging.getLogger("realtime")
 
@@ -58,6 +59,10 @@ class House(Protocol):
     def check_origin(self, scope: Mapping[str, Any]) -> None: ...
 
     def socket_of(self, member: Member) -> Socket: ...
+
+    async def look_back(self, namespace: str, offset: str, *channels: str | None) -> str | None: ...
+
+    def since(self, member: Member, offset: str, rooms: Collection[str] | None = None) -> Since: ...
 
 
 class TooManyHandshakes(WebSocketException):
@@ -195,7 +200,7 @@ async def _knock(
         member = await session.enter(house.core.new_sid(), namespace, auth)
         for room in enter:
             await house.socket_of(member).join(room)
-        _open(house, session, member, since)
+        await _open(house, session, member, since)
     except BaseException:
         session.lost(Reason.SERVER)
         raise
@@ -203,10 +208,18 @@ async def _knock(
     return session, member
 
 
-def _open(house: House, session: RawSession, member: Member, since: str | None) -> None:
+async def _open(house: House, session: RawSession, member: Member, since: str | None) -> None:
     """What it missed, and then the words of its dialect for that; both wait for the wire."""
-    keeper = house.hub.keepers.get(member.namespace)
-    outcome = replay_since(house.hub, house.metrics, member, since) if since is not None else None
+    keeper, outcome = house.hub.keepers.get(member.namespace), None
+    if since is not None:
+        rooms = house.hub.rooms_of(member.sid, member.namespace)
+        reason = await house.look_back(member.namespace, since, None, *rooms)
+        outcome = house.since(member, since)
+        if (
+            not outcome.recovered
+        ):  # what was said while it was looked for is not the beginning, but part of what it missed
+            session.outbox.clear()
+            outcome = replace(outcome, reason=reason or outcome.reason)
     opening = getattr(session.dialect, "opening", None)
     said = opening(outcome, keeper.mark if keeper is not None else None) if opening is not None else None
     if said is not None:

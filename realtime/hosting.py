@@ -23,8 +23,9 @@ from realtime.environ import make_environ
 from realtime.errors import AccessError
 from realtime.hub import Hub
 from realtime.metrics import Metrics
+from realtime.missed import Missed
 from realtime.peer import Peer
-from realtime.positions import Channel
+from realtime.positions import Channel, Position
 from realtime.returning import Returning
 from realtime.rooms import Target
 from realtime.session import Core, Member
@@ -40,6 +41,7 @@ class Hosting:
     eio: Any
     application: Application
     returning: Returning
+    missed: Missed
     overrides: Mapping[Callable[..., Any], Callable[..., Any]]
     backplane: Backplane | None
     core: Core
@@ -136,9 +138,21 @@ class Hosting:
         """A Server-Sent-Events client of a namespace (see ``Namespace.stream``)."""
         return guests.stream(self, namespace, request, *args)
 
-    def since(self, member: Member, offset: str, room: str) -> Since:
-        """What was said in a room since an offset leaves for somebody who has just entered it."""
-        return replay_since(self.hub, self.metrics, member, offset, (room,))
+    async def look_back(self, namespace: str, offset: str, *channels: Channel) -> str | None:
+        """Before ``since``, in the same turn: read what was said in these since an offset, where that lies elsewhere.
+        Why that is not to be had, or None."""
+        position = Position.parse(offset)
+        return None if position is None else await self.missed.look_back(namespace, channels, position)
+
+    def since(self, member: Member, offset: str, rooms: Collection[str] | None = None) -> Since:
+        """What was said since an offset leaves: in a room for somebody who has just entered it, or (None) in all that
+        it is in for somebody who was just let in."""
+        return replay_since(self.hub, self.missed, self.metrics, member, offset, rooms)
+
+    async def kept(self, member: Member) -> None:
+        """Returns when the rooms that it is in are known to other instances, should this one end suddenly."""
+        if self.returning.store is not None:
+            await self.returning.store.kept(member)
 
     @property
     def draining(self) -> bool:

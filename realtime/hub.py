@@ -41,6 +41,8 @@ class Hub:
         """Namespaces that keep what they say, for clients that come back."""
         self.away: Away | None = None
         """Who may come back: rooms may be changed for them, too."""
+        self.moved: Callable[[Member], None] | None = None
+        """Is told of members that enter or leave a room and may come back."""
         self._leaving: dict[tuple[str, str], Member] = {}
         metrics.rooms.read = self._count_rooms
 
@@ -171,6 +173,7 @@ class Hub:
             trail = rooms.everyone[sid].trail if keeper is not None else None
             if trail is not None and keeper is not None and (changed or (step and trail.is_due(room))):
                 trail.entered(room, keeper.joins_after(room), granted=step)
+                self._moved(rooms.everyone[sid])
             if changed and keeper is not None:
                 keeper.need(room)
             return changed
@@ -190,7 +193,12 @@ class Hub:
         self._spare(namespace, room)
         if keeper is not None and (trail := rooms.everyone[sid].trail) is not None:
             trail.left(room, keeper.log.last, granted=step)
+            self._moved(rooms.everyone[sid])
         return True
+
+    def _moved(self, member: Member) -> None:
+        if self.moved is not None and member.state is JOINED:
+            self.moved(member)
 
     def close_room(self, room: Any, namespace: str) -> None:
         """Everybody here leaves it. Raises ValueError for the room of a sid."""
@@ -199,8 +207,9 @@ class Hub:
             self._spare(namespace, room)
             for sid in rooms.close(room) if rooms is not None else ():
                 trail = rooms.everyone[sid].trail if rooms is not None else None
-                if trail is not None and keeper is not None:
+                if trail is not None and keeper is not None and rooms is not None:
                     trail.left(room, keeper.log.last)
+                    self._moved(rooms.everyone[sid])
             if keeper is None:
                 return
             if self.away is not None:

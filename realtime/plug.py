@@ -82,7 +82,17 @@ def find_bus(url: str) -> Any:
 def find_journal(url: str) -> Any:
     """What opens the journal of this URL: ``open(url, node, settings, metrics)``. None for a bus that has none: then
     what is said lies in the memory of each instance."""
-    name = "journal+" + url.partition("://")[0]
+    return _find_store("journal+", url)
+
+
+def find_sessions(url: str) -> Any:
+    """What opens the session store of this URL: ``open(url, node, settings, metrics)``. None for a bus that has none:
+    then clients come back to the instance that they were at."""
+    return _find_store("sessions+", url)
+
+
+def _find_store(kind: str, url: str) -> Any:
+    name = kind + url.partition("://")[0]
     known = name in OURS or any(True for _ in entry_points(group=GROUP, name=name))
     return find(name) if known else None
 

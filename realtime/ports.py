@@ -308,6 +308,9 @@ class Sessions(Protocol):
         """In the place of what was kept under the same pids. A record that another node has claimed meanwhile, or that
         was forgotten, is left alone; answers the pids of those. Raises OutsideError."""
 
+    async def look(self, pid: str) -> Record | None:
+        """What ``claim`` would answer; it stays whose it is, and nobody is told. Raises OutsideError."""
+
     async def claim(self, pid: str, node: str) -> Record | None:
         """Take it: of two claims at once one gets the record, and whoever had it before is told (``notices``). None for
         a pid that is unknown, expired or forgotten. Raises OutsideError."""

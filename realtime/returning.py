@@ -14,49 +14,39 @@ asked in again as who it was.
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from realtime.absence import Absence, user_key
 from realtime.away import Absent
-from realtime.codecs import Dialect, SocketIOText
+from realtime.codecs import Dialect
 from realtime.encoded import Encoded
-from realtime.environ import query_of
-from realtime.errors import CloseCode
+from realtime.errors import CloseCode, OutsideError
 from realtime.hub import Hub
-from realtime.journal import Log
-from realtime.keeper import Keeper
+from realtime.keepers import Keepers
 from realtime.limits import SlidingWindow
 from realtime.metrics import Metrics
+from realtime.missed import Missed
 from realtime.names import Reason
 from realtime.positions import Position
 from realtime.recovery import Record, Refused, starting_point
-from realtime.said import OffsetMsgPack, OffsetText, SplicedText
 from realtime.session import Member, State
 from realtime.settings import Settings
+from realtime.store import Newest, OpenSessions, SessionStore
 from realtime.trail import Offer, Trail
 
 SETTLE_SECONDS: Final = 5.0
 """What the disconnect hook of the connection before may take, while its client waits to be let in again."""
 RETURNS_SECONDS: Final = 60.0
 """The time for ``recovery_limit_returns``."""
-_PYTHON: Final = re.compile(rb"(?:^|&)transport=(?:polling|websocket)&EIO=4(?:&|$)")
-"""How python-engineio's clients write their query; every other client puts EIO first."""
 
 
-def takes_offsets(scope: Mapping[str, Any]) -> bool:
-    """``?recovery=0|1`` decides; without it everybody but python-socketio's clients, whose handlers of one argument
-    would be called with two."""
-    wish = query_of(scope).get("recovery", "auto")
-    return wish == "1" or (wish != "0" and _PYTHON.search(scope.get("query_string", b"")) is None)
-
-
-class Returning:
+class Returning(Keepers):
     """One server's clients that may come back."""
 
     def __init__(
@@ -67,58 +57,20 @@ class Returning:
         dialect: Dialect,
         dumps: Callable[[Any], str] | None = None,
     ) -> None:
-        self._hub = hub
+        super().__init__(hub, settings, dialect, dumps, lambda: self.absence.clock())
         self._metrics = metrics
-        self._settings = settings
-        self._dumps = dumps
         self.node = f"{settings.node or 'node'}.{secrets.token_hex(4)}"
         """Another one at each start of the process."""
         self.absence = Absence(hub, metrics, settings, self.node)
         self._returns = SlidingWindow(settings.recovery_limit_returns, RETURNS_SECONDS)
-        spliced = isinstance(dialect, SocketIOText)
-        self._plain: Dialect = SplicedText(dumps) if spliced else dialect
-        self._offsets: Dialect = OffsetText(dumps) if spliced else OffsetMsgPack()
-        """Packets that a client of this dialect is sent are the same in namespaces that keep nothing."""
-        self.elsewhere: Callable[[str], Keeper] | None = None
-        """Makes the keeper of a namespace whose log is one for several nodes."""
         self.settled: Callable[[Member], Awaitable[None]] | None = None
+        self.store: SessionStore | None = None
+        self.missed = Missed(hub, settings)
 
-    def keep(self, namespace: str) -> None:
-        """From now on this namespace keeps what it says. Repeats change nothing."""
-        if namespace in self._hub.keepers:
-            return
-        settings, hub = self._settings, self._hub
-        if self.elsewhere is not None:
-            hub.keepers[namespace] = self.elsewhere(namespace)
-            return
-        log = Log(
-            secrets.token_hex(6),
-            entries=settings.log_limit_entries,
-            seconds=settings.log_limit_seconds,
-            size_bytes=settings.log_limit_bytes,
-            watched=lambda channel: hub.is_watched(namespace, channel),
-        )
-        hub.keepers[namespace] = Keeper(namespace, log, lambda: self.absence.clock(), self._dumps)
-
-    def keeps(self, namespace: str) -> bool:
-        """Does it keep what it says?"""
-        return namespace in self._hub.keepers
-
-    def is_for(self, scope: Mapping[str, Any], wanted: Iterable[str]) -> bool:
-        """Is there anything to recover, for a client that can? ``wanted`` are namespaces that keep what
-        they say from now on."""
-        for namespace in wanted:
-            self.keep(namespace)
-        return bool(self._hub.keepers) and takes_offsets(scope)
-
-    def newest(self, namespace: str) -> str | None:
-        """The newest offset, as clients are given it; None in a namespace that keeps nothing."""
-        keeper = self._hub.keepers.get(namespace)
-        return None if keeper is None else keeper.mark
-
-    def dialect(self, recovers: bool) -> Dialect:
-        """How Socket.IO clients are spoken to that take offsets, or do not."""
-        return self._offsets if recovers else self._plain
+    def open_store(self, open_sessions: OpenSessions, newest: Newest) -> None:
+        """Sessions lie where other nodes find them, from now on."""
+        self.store = self.absence.store = SessionStore(open_sessions, self.absence, self._hub, self._metrics, newest)
+        self._hub.moved = self.store.changed
 
     # --- coming
 
@@ -145,9 +97,9 @@ class Returning:
         offer = trail.offer
         if offer is None:
             return
-        found = self._find(member, offer.pid)
+        found = self._find(member, offer.pid) or await self._find_elsewhere(member, trail)
         if found is None:
-            trail.reason = "unknown"
+            trail.reason = trail.reason or "unknown"
         elif self._returns.hit(offer.pid, self.absence.clock()) is not None:
             trail.reason = "limit"
             self._let_be(found)
@@ -157,14 +109,24 @@ class Returning:
             await self._ask_in(member, found)
 
     def _find(self, member: Member, pid: str) -> Member | Absent | None:
-        """Whoever is known under this pid; who is away is held."""
+        """Whoever is known here under this pid; who is away is held."""
         live = self.absence.live.get(pid)
         if live is not None:
             return live if live.namespace == member.namespace else None
-        absent = self.absence.away.find(pid)
-        if absent is None or absent.record.namespace != member.namespace:
+        return self.absence.hold(pid, member.namespace)
+
+    async def _find_elsewhere(self, member: Member, trail: Trail) -> Absent | None:
+        """Whoever other nodes have written down under this pid."""
+        if self.store is None or trail.offer is None or self.absence.is_known(trail.offer.pid):
             return None
-        return self.absence.away.hold(pid, self.absence.clock())
+        try:
+            record = await self.store.look(trail.offer.pid)
+        except OutsideError:
+            trail.reason = "store"
+            return None
+        if record is None or record.namespace != member.namespace or member.state is not State.PENDING:
+            return None
+        return self.absence.borrow(record)
 
     def _let_be(self, found: Member | Absent) -> None:
         if isinstance(found, Absent):
@@ -181,7 +143,7 @@ class Returning:
         leaving = self._hub.find(absent.record.sid, member.namespace)
         if leaving is not None:
             await self._settle(leaving)
-        if self.absence.away.holds(absent) and not self._go_on(member, absent):
+        if self.absence.holds(absent) and not self._go_on(member, absent):
             self.absence.release(absent)
             trail.absent, trail.reason = None, "unknown"
 
@@ -193,7 +155,8 @@ class Returning:
         found = starting_point(record, offer.position)
         if isinstance(found, Refused):
             return found.reason
-        return None if self._hub.keepers[record.namespace].log.reaches(found) else "gone"
+        keeper = self._hub.keepers[record.namespace]
+        return None if keeper.lane is not None or keeper.log.reaches(found) else "gone"
 
     def _go_on(self, member: Member, absent: Absent) -> bool:
         trail: Trail = member.trail
@@ -215,7 +178,7 @@ class Returning:
         if member.state is not State.PENDING:
             return None
         if isinstance(owner, Absent):
-            if user_key(member.user) == owner.record.user and self.absence.away.holds(owner):
+            if user_key(member.user) == owner.record.user and self.absence.holds(owner):
                 self.absence.give_up(owner)
             else:
                 self.absence.release(owner)
@@ -245,10 +208,10 @@ class Returning:
         trail.reason = reason or self._doubt(absent.record, trail)
         if trail.reason is None:
             self.absence.keep(absent)
-            trail.absent = self.absence.away.hold(absent.record.pid, self.absence.clock())
+            trail.absent = self.absence.hold(absent.record.pid, member.namespace)
         await self._settle(owner)
         if trail.reason is not None:
-            self.absence.on_expired(absent)
+            self.absence.give_up(absent)
         return trail.absent is not None
 
     def succeed(self, member: Member) -> None:
@@ -281,18 +244,39 @@ class Returning:
             return None
         if trail.record is not None and user_key(member.user) != trail.record.user:
             return "user"
-        if trail.record is not None and (trail.absent is None or not self.absence.away.holds(trail.absent)):
-            return "unknown"  # it was sent away meanwhile
-        log = self._hub.keepers[member.namespace].log
-        with self._hub.changing:
-            if trail.absent is not None:
-                self.absence.away.claim(trail.absent.record.pid)
-                trail.confirm(trail.absent.record)
-                self._hub.restore(member, trail.rooms)
-            reason = trail.look_up(log, member.sid, member.namespace)
-            if reason is None:
-                self._stop_returning(member)
+        reason = await self._confirm(member) if trail.record is not None else None
+        if reason is None and member.state is State.PENDING:
+            reason = await self.missed.prepare(member, lambda: self._stop_returning(member))
         return reason
+
+    async def _confirm(self, member: Member) -> str | None:
+        """Nobody else can be who it is from now on."""
+        trail: Trail = member.trail
+        absent = trail.absent
+        if absent is None or not self.absence.holds(absent):
+            return "unknown"  # it was sent away meanwhile
+        if self.store is not None:
+            try:
+                record = await self.store.claim(absent)
+            except OutsideError:
+                return "store"
+            if record is None:
+                self.absence.take(absent)
+                trail.absent = None
+                return "unknown"  # somebody else was faster
+            absent.record = record
+            if trail.absent is None:
+                self.absence.give_up(absent)  # it was sent away while it was claimed
+                return "unknown"
+            if member.state is not State.PENDING:  # it has left, and is away as before
+                self.absence.take(absent)
+                self.absence.keep(replace(absent, until=self.absence.clock() + self.absence.window))
+                return None
+        with self._hub.changing:
+            self.absence.take(absent)
+            trail.confirm(absent.record)
+            self._hub.restore(member, trail.rooms)
+        return None
 
     def start_clean(self, member: Member, reason: str, sid: str) -> None:
         """It is let in, but as somebody new."""
@@ -304,8 +288,8 @@ class Returning:
         trail.reason = reason
         member.data = {}
         self._wipe(member)  # what was held back was for who it is not
-        if absent is not None and reason == "user":
-            self.absence.release(absent)  # it is somebody else's
+        if absent is not None and reason in ("user", "store"):
+            self.absence.release(absent)  # it is somebody else's, or nobody can say whose it is now
         elif absent is not None:
             self.absence.give_up(absent)
 
@@ -330,7 +314,7 @@ class Returning:
         keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
         trail.missed, trail.meanwhile = iter(()), ()
         session.replay(self._counted(keeper.again(session.dialect, missed)))
-        self.absence.live[trail.pid] = member
+        self.absence.joined(member)
         accepted = session.accept(member, data)
         for encoded in keeper.again(session.dialect, meanwhile):
             session.offer(encoded)

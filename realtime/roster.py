@@ -30,6 +30,7 @@ from realtime.ports import Bus
 from realtime.rooms import Target
 from realtime.session import State
 from realtime.stock_messages import RefusedWriting, writing_of
+from realtime.store import SessionStore
 
 logger = logging.getLogger("realtime")
 
@@ -269,14 +270,51 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     async def disconnect_room(self, room: str, namespace: str, reason: str) -> None:
         """On every node of ours; python-socketio's own nodes know only clients by sid, and find none."""
         await super().disconnect_room(room, namespace, reason)
+        if (store := self._store(namespace)) is not None:
+            await store.forget(namespace, room)
         told = {"method": "disconnect", "sid": None, "room": room, "reason": str(reason)}
         await self._publish({**told, "namespace": namespace, "host_id": self.host_id})
 
+    # --- clients that are away, on whatever node they were
+
     async def enter_room(self, sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> None:
-        """Returns when what other nodes say in it from now on is heard here, if the client is one of ours."""
-        await super().enter_room(sid, namespace, room, eio_sid)
+        await super().enter_room(sid, namespace, room, eio_sid=eio_sid)
         if self.hub.find(sid, namespace) is not None:
             await self.server.heard(namespace, room)
+        if (store := self._store(namespace)) is None:
+            return
+        member = self.hub.find(sid, namespace)
+        if member is not None and member.state is State.JOINED:
+            await store.kept(member)
+        else:
+            await store.enter(namespace, sid, room)
+
+    async def leave_room(self, sid: str, namespace: str, room: Any) -> None:
+        await super().leave_room(sid, namespace, room)
+        if (store := self._store(namespace)) is None:
+            return
+        member = self.hub.find(sid, namespace)
+        if member is not None and member.state is State.JOINED:
+            await store.kept(member)
+        else:
+            await store.leave(namespace, sid, room)
+
+    async def close_room(self, room: Any, namespace: str | None = None) -> None:
+        await super().close_room(room, namespace)
+        if (store := self._store(namespace or "/")) is not None:
+            await store.leave(namespace or "/", None, room)
+
+    async def can_disconnect(self, sid: str, namespace: str) -> Any:
+        """Told to other nodes where it is none of ours; and nobody comes back under this sid."""
+        found = await super().can_disconnect(sid, namespace)
+        if not found and (store := self._store(namespace)) is not None:
+            await store.forget(namespace, sid)
+        return found
+
+    def _store(self, namespace: str) -> SessionStore | None:
+        """Where clients that are away are found by all nodes, in a namespace that they come back to."""
+        returning = getattr(self.server, "returning", None)
+        return returning.store if returning is not None and returning.keeps(namespace) else None
 
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""

@@ -35,6 +35,7 @@ from realtime.said import OffsetRaw
 from realtime.serializers import codec
 from realtime.session import Core, Member, State
 from realtime.settings import Settings
+from realtime.store import OpenSessions
 
 logger = logging.getLogger("realtime")
 
@@ -44,7 +45,8 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
     raw clients and bounds. ``to=None`` is everyone; ``to=[]`` and ``to=""`` are nobody. ``on_drop`` is told what was
     dropped for a client: a plain function, called at most ten times a second for each, that must not block.
     ``recovery``: what is emitted is kept for a time, and clients that lose their connection go on where they were.
-    ``open_journal(node)``: where it is kept, for all instances; in the memory of this one without."""
+    ``open_journal(node)``: where it is kept, for all instances; in the memory of this one without.
+    ``open_sessions(node)``: where clients that come back are found by all of them."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         on_drop: Callable[[Dropped], object] | None = None,
         recovery: bool = False,
         open_journal: OpenJournal | None = None,
+        open_sessions: OpenSessions | None = None,
         **engine_options: Any,
     ) -> None:
         if serializer not in ("default", "msgpack"):
@@ -86,13 +89,12 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         self._dialect, self._new_decoder = codec(serializer, json, self.settings, self.eio.max_http_buffer_size)
         self.raw_dialect: Dialect = OffsetRaw()
         self.recovery = recovery
-        dumps = getattr(json, "dumps", None)
-        self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, dumps)
+        self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, getattr(json, "dumps", None))
         self.node = self.returning.node
+        self.missed = self.returning.missed
         self.backplane: Backplane | None = None
         if open_journal is not None:
-            self.backplane = Backplane(open_journal, self.node, self.hub, self.settings, self.metrics, dumps)
-            self.returning.elsewhere = self.backplane.keep
+            self.backplane = self._join_others(open_journal, open_sessions, getattr(json, "dumps", None))
         self.application = Application(self)
         self.core = Core(
             settings=self.settings,
@@ -106,6 +108,13 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         self.eio.bind(self.core, self.eio.origin_policy(self.settings), self._new_connection)
         self.eio.wires = {name: find(name)() for name in ("websocket", "polling")}
         self.overrides: Mapping[Callable[..., Any], Callable[..., Any]] = {}
+
+    def _join_others(self, open_journal: OpenJournal, open_sessions: OpenSessions | None, dumps: Any) -> Backplane:
+        backplane = Backplane(open_journal, self.node, self.hub, self.settings, self.metrics, dumps)
+        self.returning.elsewhere = backplane.keep
+        if open_sessions is not None:
+            self.returning.open_store(open_sessions, backplane.newest)
+        return backplane
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
@@ -138,6 +147,8 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
     def _initialize(self) -> None:
         if self.backplane is not None:
             self.backplane.begin()
+        if self.returning.store is not None:
+            self.returning.store.begin()
         if not self.manager_initialized:
             self.manager_initialized: bool = True
             self.manager.initialize()
@@ -282,6 +293,8 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         stop = getattr(self.manager, "stop", None)
         if stop is not None:
             await stop()
+        if self.returning.store is not None:
+            await self.returning.store.stop()
         if self.backplane is not None:
             await self.backplane.stop()
 

@@ -12,6 +12,7 @@ from realtime.errors import LimitError
 from realtime.hub import Hub
 from realtime.keeper import Keeper
 from realtime.metrics import Metrics
+from realtime.missed import Missed
 from realtime.positions import Entry, Position
 from realtime.session import Member
 from realtime.trail import Trail
@@ -34,9 +35,12 @@ class Since:
         return {"recovered": True} if self.recovered else {"recovered": False, "reason": self.reason}
 
 
-def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: Collection[Any] | None = None) -> Since:
+def replay_since(
+    hub: Hub, missed: Missed, metrics: Metrics, member: Member, since: str, rooms: Collection[Any] | None = None
+) -> Since:
     """What was said since this offset leaves for a member that was let in just now: in these rooms, or (None) all that
     it would have heard in the rooms it is in now; in the latter case what waits for it is told from the log instead.
+    Where the log lies elsewhere ``missed.look_back`` comes first, in the same turn.
 
     Raises LimitError while too many of its wishes wait for it to read.
     """
@@ -48,15 +52,15 @@ def replay_since(hub: Hub, metrics: Metrics, member: Member, since: str, rooms: 
     position = Position.parse(since)
     with hub.changing:
         wanted: Collection[Any] = (None, *hub.rooms_of(member.sid, member.namespace)) if rooms is None else rooms
-        found = keeper.log.since_in(wanted, position) if position is not None else None
+        found = missed.entries(member.namespace, wanted, position) if position is not None else None
         outcome = Since(
             found is not None, None if found is not None else "offset" if position is None else "gone", keeper.mark
         )
         if found is not None:
-            missed = (entry for entry in found if member.sid not in entry.draft.skip)
+            told = (entry for entry in found if member.sid not in entry.draft.skip)
             if rooms is None:
                 session.outbox.clear()
-            session.replay(_frames(keeper, member, missed))
+            session.replay(_frames(keeper, member, told))
     metrics.recoveries.add(outcome.reason or "since")
     return outcome
 

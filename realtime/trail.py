@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from realtime.away import Absent
 from realtime.journal import Past
-from realtime.positions import Entry, Position
+from realtime.positions import Channel, Entry, Position
 from realtime.recovery import Record, Refused, Stay, channels_of, hearing, starting_point
 
 LEFT_LIMIT: Final = 100
@@ -25,11 +25,20 @@ class Offer:
     """It showed something that is no position."""
 
 
+class Wanted(NamedTuple):
+    """What somebody who comes is to be told: what was said in these channels (each with the offset after which it is in
+    it) after a place, as far as it hears of it."""
+
+    channels: Mapping[Channel, int]
+    start: Position
+    heard: Callable[[Entry], bool]
+
+
 class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_changes", "_due", "_left", "_moved", "_stays", "absent", "catching_up", "confirmed", "kept",
+        "_base", "_changes", "_due", "_left", "_moved", "_stays", "_told", "absent", "catching_up", "confirmed", "kept",
         "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
         "taken", "unproved", "upto",
     )  # fmt: skip
@@ -72,6 +81,8 @@ class Trail:
         self.upto = base.offset
         self._base = base
         self._moved = False
+        self._told = 0
+        """The newest that it was told from a log that lies elsewhere."""
         self.catching_up = 0
         """Replays on a wish of its own that are not through yet."""
         self._stays: dict[Any, Stay] = {}
@@ -196,8 +207,8 @@ class Trail:
         """The last of it leaves."""
         self.catching_up -= 1
 
-    def look_up(self, log: Past, sid: str, namespace: str) -> str | None:
-        """What it missed, and what was said for it while it was let in. Answers why it may not go on as who it was."""
+    def wants(self, log: Past, sid: str, namespace: str) -> Wanted | str:
+        """What it is to be told. Answers why it may not go on as who it was, where that is so."""
         if self.record is None:
             now, start = self.record_of(log, sid, namespace, "", "", b""), self._base
         else:
@@ -206,13 +217,27 @@ class Trail:
             if isinstance(found, Refused):
                 return found.reason
             start = found
-        channels, heard = channels_of(now), hearing(now)
+        return Wanted(channels_of(now), start, hearing(now))
+
+    def look_up(self, log: Past, sid: str, namespace: str) -> str | None:
+        """What it missed, and what was said for it while it was let in. Answers why it may not go on as who it was."""
+        wanted = self.wants(log, sid, namespace)
+        if isinstance(wanted, str):
+            return wanted
+        channels, start, heard = wanted
         missed = log.since_in(channels, start, self.upto)
         if missed is None:  # somebody new: it took a log's length to let it in
             return None if self.record is None else "gone"
         after = log.since_in(channels, max(start, start._replace(offset=self.upto)))
         self.missed, self.meanwhile = filter(heard, missed), list(filter(heard, after or ()))
         return None
+
+    def tell(self, entries: Iterable[Entry], wanted: Wanted) -> None:
+        """The same, with what was found elsewhere of what it wants."""
+        told = list(filter(wanted.heard, entries))
+        self.missed = iter([entry for entry in told if entry.offset <= self.upto])
+        self.meanwhile = [entry for entry in told if entry.offset > self.upto]
+        self._told = max(self._told, *[entry.offset for entry in told]) if told else self._told
 
     def as_it_is(self, log: Past) -> Record:
         """Who it was, in the rooms that it is in now."""
@@ -223,7 +248,7 @@ class Trail:
     def record_of(self, log: Past, sid: str, namespace: str, node: str, user: str, data: bytes) -> Record:
         """As it is now."""
         heads = [head for stay in self._stays.values() if (head := log.head(stay.room)) > stay.after]
-        heads += [log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
+        heads += [self._told, log.head(None), log.head(sid), *(stay.until or 0 for stay in self._left)]
         stays = (*self._left, *self._stays.values())
         sent = Position(log.epoch, max(self._base.offset, *heads))
         incomplete = "replay" if self.catching_up else self.unproved

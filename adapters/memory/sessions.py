@@ -30,8 +30,10 @@ class MemoryStore:
             self.nodes[node].hear(notice)
 
     def expire(self) -> None:
+        """Whose node has ended is told to another."""
         for absent in self.away.expire(self.clock()):
-            self.tell(absent.record.node, Expired(absent.record))
+            node = absent.record.node
+            self.tell(node if node in self.nodes else next(iter(self.nodes), node), Expired(absent.record))
 
 
 class MemorySessions:
@@ -62,6 +64,13 @@ class MemorySessions:
                     store.tell(given_up.record.node, Expired(given_up.record))
         self._mailbox.ring()
         return others
+
+    async def look(self, pid: str) -> Record | None:
+        store = self._open()
+        with store.lock:
+            store.expire()
+            absent = store.away.find(pid)
+            return None if absent is None else absent.record
 
     async def claim(self, pid: str, node: str) -> Record | None:
         store = self._open()

@@ -90,6 +90,16 @@ return fields
 """
 )
 
+# ARGV: name → the fields of the session, or nothing
+LOOK: Final = Script.of(
+    _BEGIN
+    + """
+local key = base .. 'p:' .. ARGV[1]
+if redis.call('HGET', key, 's') ~= 'k' then return false end
+return redis.call('HGETALL', key)
+"""
+)
+
 # ARGV: names…
 FORGET: Final = Script.of(
     _BEGIN

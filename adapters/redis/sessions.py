@@ -24,7 +24,7 @@ from adapters.redis.session_record import (
     seal_record,
     who,
 )
-from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET, KEEP
+from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET, KEEP, LOOK
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import Subscriber
 from realtime.errors import OutsideError
@@ -89,10 +89,16 @@ class RedisSessions:
             del self._kept[next(iter(self._kept))]
         return sorted(taken)
 
+    async def look(self, pid: str) -> Record | None:
+        bucket, name = name_of(pid)
+        return self._read(await self._run(LOOK, bucket, name), pid)
+
     async def claim(self, pid: str, node: str) -> Record | None:
         bucket, name = name_of(pid)
         notice = seal_claimed(self._signer, pid)
-        found = await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice)
+        return self._read(await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice), pid)
+
+    def _read(self, found: list[bytes] | None, pid: str) -> Record | None:
         if not found:
             return None
         try:

@@ -71,6 +71,19 @@ class SessionsContract:
             assert found == [record("p")]
 
     @alone
+    async def test_a_look_takes_nothing(self) -> None:
+        async with self._open("a", "b") as (here, there):
+            await here.keep([record("p", "x")], 60)
+            assert await there.enter(NAMESPACE, "sid-p", "y", 9) is True
+            found = await there.look("p")
+            assert found is not None
+            assert found.stays == (Stay("x", 0), Stay("y", 9))
+            assert await there.look("unknown") is None
+            assert list(await here.keep([record("p")], 60)) == []
+            assert await there.claim("p", "b") == record("p")
+            assert await here.look("p") is None, "somebody is just about to be this one"
+
+    @alone
     async def test_what_is_kept_again_takes_the_place(self) -> None:
         async with self._open("a") as (store,):
             await store.keep([record("p", "x")], 60)

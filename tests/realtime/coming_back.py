@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from realtime import Namespace, Server, Socket
@@ -25,8 +26,8 @@ class Clock:
 class Place:
     """A server with ``/chat``; ``seen`` is what its hooks were called with."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.server = Server(settings=settings_for(**settings), namespaces=["/plain"])
+    def __init__(self, make: Callable[..., Server] = Server, **settings: Any) -> None:
+        self.server = make(settings=settings_for(**settings), namespaces=["/plain"])
         self.chat = self.server.include(Namespace("/chat", recovery=True))
         self.seen: list[tuple[Any, ...]] = []
         self.closed_rooms: set[str] = set()

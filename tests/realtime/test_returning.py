@@ -8,7 +8,7 @@ import pytest
 
 from realtime import Metrics, Namespace, Reason, Server, Socket
 from realtime.identity import Identity
-from realtime.returning import takes_offsets
+from realtime.keepers import takes_offsets
 from realtime.roster import BusManager
 from realtime.testing import MemoryWire
 from tests.realtime.coming_back import Guest, Place

@@ -79,7 +79,7 @@ async def test_a_namespace_that_keeps_nothing() -> None:
     member = place.server.hub.find(alice.sid, "/chat")
     assert member is not None
     del place.server.hub.keepers["/chat"]
-    found = replay_since(place.server.hub, place.server.metrics, member, "e-1")
+    found = replay_since(place.server.hub, place.server.missed, place.server.metrics, member, "e-1")
     assert found == Since(False, "off", None)
     assert found.as_dict() == {"recovered": False, "reason": "off"}
     assert place.chat.offset is None
@@ -104,9 +104,9 @@ async def test_who_does_not_read_cannot_ask_for_ever() -> None:
     assert member is not None
     alice.client.wire.capacity = 1
     for _ in range(REPLAYS_LIMIT):
-        replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"])
+        replay_since(place.server.hub, place.server.missed, place.server.metrics, member, str(start), ["news"])
     with pytest.raises(LimitError):
-        replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"])
+        replay_since(place.server.hub, place.server.missed, place.server.metrics, member, str(start), ["news"])
 
 
 async def slow_newcomer(place: Place) -> tuple[Guest, list[str], str]:
@@ -168,7 +168,9 @@ async def test_or_while_it_does_not_read() -> None:
     member = place.server.hub.find(alice.sid, "/chat")
     assert member is not None
     place.server.enter(member, "news")
-    assert replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"]).recovered
+    assert replay_since(
+        place.server.hub, place.server.missed, place.server.metrics, member, str(start), ["news"]
+    ).recovered
     alice.cut()
     assert (await alice.come())["reason"] == "incomplete"
 
@@ -188,7 +190,7 @@ async def test_who_is_told_before_it_is_let_in_does_not_show_more_than_it_had() 
         await asyncio.wait({coming}, timeout=0)
     member = place.server.hub.find(alice.sid, "/chat")
     assert member is not None
-    replay_since(place.server.hub, place.server.metrics, member, str(start), ["news"])
+    replay_since(place.server.hub, place.server.missed, place.server.metrics, member, str(start), ["news"])
     assert f'"{start}"'.replace("-0", "-1") in str(alice.client.wire.frames[-1])
     place.gate.set()
     assert (await coming)["recovered"] is True

@@ -1,0 +1,50 @@
+"""Pure: no I/O, no clock, no task. A stretch of a log that lies elsewhere, read for those who come back."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+from realtime.journal import CHANNEL_BYTES, ENTRY_BYTES
+from realtime.positions import Channel, Entry, Position
+
+
+class Excerpt:
+    """Everything of the log, of all channels, after ``first`` and up to ``last``. Only grows at its end."""
+
+    def __init__(self, start: Position) -> None:
+        self.epoch = start.epoch
+        self.first = self.last = start.offset
+        self.size = 0
+        """Bytes, roughly."""
+        self._entries: dict[Channel, list[Entry]] = {}
+        self._offsets: dict[Channel, list[int]] = {}
+
+    @property
+    def end(self) -> Position:
+        return Position(self.epoch, self.last)
+
+    def begins_before(self, position: Position) -> bool:
+        """Is everything after this position here, up to the end?"""
+        return position.epoch == self.epoch and self.first <= position.offset
+
+    def add(self, entries: Sequence[Entry], upto: int) -> None:
+        """What follows, and nothing is missing up to there."""
+        for entry in entries:
+            if entry.offset <= self.last:
+                continue
+            self.size += entry.draft.size + ENTRY_BYTES + CHANNEL_BYTES * len(entry.draft.channels)
+            for channel in entry.draft.channels:
+                self._entries.setdefault(channel, []).append(entry)
+                self._offsets.setdefault(channel, []).append(entry.offset)
+        self.last = max(self.last, upto)
+
+    def since_in(self, channels: Iterable[Channel], position: Position) -> list[Entry]:
+        """What is after this position in any of these channels, in order: this costs what they hold."""
+        found: dict[int, Entry] = {}
+        for channel in channels:
+            offsets = self._offsets.get(channel)
+            if offsets is not None:
+                at = bisect_right(offsets, position.offset)
+                found.update(zip(offsets[at:], self._entries[channel][at:], strict=True))
+        return [found[offset] for offset in sorted(found)]

@@ -1,0 +1,159 @@
+"""What clients missed, where the log is one for several nodes: from this node's memory, or else read from the log.
+
+What came out on this node was heard by whoever was here; so it is what those who come are told from the log, and the
+rest comes to them as it comes to everybody. Of each channel it is known how far that is (``Lane.seen``); the two are
+compared in the turn in which somebody begins to hear, so nothing is missed between them and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final
+
+from realtime.errors import OutsideError
+from realtime.hub import Hub
+from realtime.keeper import Keeper
+from realtime.lane import Lane
+from realtime.loops import PerLoop
+from realtime.positions import Channel, Entry, Position
+from realtime.reader import Reader
+from realtime.session import Member, State
+from realtime.settings import Settings
+from realtime.trail import Trail
+
+LOOK_SECONDS: Final = 0.02
+"""How often it is looked whether what somebody has heard elsewhere has come out here, too."""
+
+
+class Missed:
+    """One server's."""
+
+    def __init__(self, hub: Hub, settings: Settings) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._readers: PerLoop[dict[str, Reader]] = PerLoop(lambda loop: {})
+
+    # --- clients with a pid
+
+    async def prepare(self, member: Member, begin: Callable[[], None]) -> str | None:
+        """Find what it missed; ``begin`` is called in the turn from which on it hears for itself. Why it cannot go on
+        as who it was, or None."""
+        keeper, trail = self._hub.keepers[member.namespace], _trail(member)
+        lane = _lane(keeper)
+        if lane is None:
+            with self._hub.changing:
+                reason = trail.look_up(keeper.log, member.sid, member.namespace)
+                if reason is None:
+                    begin()
+            return reason
+        return await self._prepare(member, trail, keeper, lane, begin)
+
+    async def _prepare(
+        self, member: Member, trail: Trail, keeper: Keeper, lane: Lane, begin: Callable[[], None]
+    ) -> str | None:
+        back = trail.record is not None
+        heard = await lane.heard((None, member.sid, *trail.rooms))
+        if not heard and back:
+            return "bus"
+        if member.state is not State.PENDING:
+            return None
+        trail.upto = max(trail.upto, lane.incoming.newest_known)  # what was said before this is told before CONNECT
+        wanted = trail.wants(keeper.log, member.sid, member.namespace)
+        if isinstance(wanted, str):
+            return wanted
+        reason = await self.look_back(member.namespace, wanted.channels, wanted.start) if back else None
+        if reason is not None or member.state is not State.PENDING:
+            return reason
+        with self._hub.changing:
+            wanted = trail.wants(keeper.log, member.sid, member.namespace)  # rooms may have been changed meanwhile
+            if isinstance(wanted, str):
+                return wanted
+            found = self.entries(member.namespace, wanted.channels, wanted.start)
+            if found is None and back:
+                return "gone"
+            trail.tell(found or (), wanted)
+            begin()
+        return None
+
+    # --- anybody
+
+    async def look_back(self, namespace: str, channels: Collection[Channel], start: Position) -> str | None:
+        """Have at hand what was said in these channels after this place: ``entries`` has it in the turn in which this
+        returns. Why not, or None. Waits no longer than the bus is waited for."""
+        keeper = self._hub.keepers.get(namespace)
+        lane = None if keeper is None else _lane(keeper)
+        if keeper is None or lane is None:
+            return None
+        lane.need(*channels)
+        try:
+            async with asyncio.timeout(self._settings.bus_patience_seconds):
+                if not await lane.heard(tuple(channels)):
+                    return "bus"
+                return await self._read(keeper, lane, channels, start)
+        except (OutsideError, TimeoutError):
+            return "bus"
+
+    async def _read(self, keeper: Keeper, lane: Lane, channels: Collection[Channel], start: Position) -> str | None:
+        reader = self._reader(lane)
+        while keeper.log.epoch == start.epoch:
+            if lane.owes(channels):  # what this node has told without its place comes into the log soon, or never
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            if keeper.log.since_in(channels, start) is not None:
+                return None
+            seen = [lane.seen(channel) for channel in channels]
+            first = Position(start.epoch, min(start.offset, *seen))
+            excerpt = await reader.read(first, max(start.offset, *seen))
+            if excerpt is None:
+                return "gone"
+            if excerpt.last < max(lane.seen(channel) for channel in channels):
+                continue  # others have spoken meanwhile
+            pending = any(self._pending(lane, channels, excerpt.since_in(channels, first), start))
+            if not pending and keeper.log.last >= start.offset:
+                return None
+            # What it was shown last is further than what is known here: it must not be shown less from now on.
+            lane.doubt()
+            await asyncio.sleep(LOOK_SECONDS)
+        return "epoch"
+
+    @staticmethod
+    def _pending(
+        lane: Lane, channels: Collection[Channel], entries: Iterable[Entry], start: Position
+    ) -> Iterator[bool]:
+        """What this client has heard elsewhere and would hear again here."""
+        return (entry.offset <= start.offset and not _came_out(lane, channels, entry) for entry in entries)
+
+    def entries(self, namespace: str, channels: Collection[Channel], start: Position) -> Iterable[Entry] | None:
+        """What was said in these channels after this place and came out here, in order. None: it is not at hand."""
+        keeper = self._hub.keepers[namespace]
+        lane = _lane(keeper)
+        if lane is not None and lane.owes(channels):
+            return None
+        found = keeper.log.since_in(channels, start)
+        if found is not None or lane is None or keeper.log.epoch != start.epoch:
+            return found
+        excerpt = self._reader(lane).at_hand(start)
+        if excerpt is None or excerpt.last < max(lane.seen(channel) for channel in channels):
+            return None
+        return [entry for entry in excerpt.since_in(channels, start) if _came_out(lane, channels, entry)]
+
+    def _reader(self, lane: Lane) -> Reader:
+        readers = self._readers(asyncio.get_running_loop())
+        reader = readers.get(lane.namespace)
+        if reader is None:
+            reader = readers[lane.namespace] = Reader(lane.since, self._settings.log_limit_bytes)
+        return reader
+
+
+def _trail(member: Member) -> Trail:
+    trail: Trail = member.trail
+    return trail
+
+
+def _lane(keeper: Keeper) -> Lane | None:
+    return keeper.lane if isinstance(keeper.lane, Lane) else None
+
+
+def _came_out(lane: Lane, channels: Collection[Channel], entry: Entry) -> bool:
+    return any(channel in channels and lane.seen(channel) >= entry.offset for channel in entry.draft.channels)

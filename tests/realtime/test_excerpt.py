@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from realtime.excerpt import Excerpt
+from realtime.positions import Draft, Entry, Position
+
+
+def entry(offset: int, *rooms: str) -> Entry:
+    draft = Draft(("n", offset), "/", rooms or None, (), "e", b"[]", 0)
+    return Entry(draft, Position("e", offset), (0,) * len(draft.channels))
+
+
+def offsets(found: list[Entry]) -> list[int]:
+    return [each.offset for each in found]
+
+
+def test_what_is_in_it_of_some_channels() -> None:
+    excerpt = Excerpt(Position("e", 3))
+    excerpt.add([entry(4, "a"), entry(6, "a", "b"), entry(7)], 8)
+    excerpt.add([entry(7), entry(9, "b")], 9)
+    assert (excerpt.first, excerpt.last, excerpt.end) == (3, 9, Position("e", 9))
+    assert offsets(excerpt.since_in(["a", "b"], Position("e", 3))) == [4, 6, 9]
+    assert offsets(excerpt.since_in([None, "b"], Position("e", 6))) == [7, 9]
+    assert excerpt.since_in(["c"], Position("e", 3)) == []
+    assert excerpt.size > 0
+
+
+def test_how_far_back_it_goes() -> None:
+    excerpt = Excerpt(Position("e", 3))
+    assert excerpt.begins_before(Position("e", 3))
+    assert not excerpt.begins_before(Position("e", 2))
+    assert not excerpt.begins_before(Position("f", 3))

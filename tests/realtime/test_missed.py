@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from realtime.positions import Position
+from realtime.testing import MemoryClient
+from tests.realtime.houses import House, houses, until
+from tests.realtime.living import SECONDS
+
+pytestmark = pytest.mark.asyncio
+
+
+async def told(house: House, since: Position | str, *channels: str | None) -> Any:
+    """What was said in these channels since this place, or why that is not to be had."""
+    position = Position.parse(str(since))
+    assert position is not None
+    async with asyncio.timeout(SECONDS):
+        reason = await house.server.missed.look_back("/chat", channels, position)
+    found = house.server.missed.entries("/chat", channels, position)
+    return reason if reason is not None else [each.draft.body.decode() for each in found or ()]
+
+
+async def test_what_was_said_elsewhere_is_read_from_the_log() -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await alice.say("join", "lobby")
+        await a.chat.emit("note", 0, to="lobby")
+        start = str(a.chat.offset)
+        for number, room in ((1, "lobby"), (2, "other"), (3, None), (4, "lobby")):
+            await a.chat.emit("note", number, to=room)
+        assert await told(b, start, "lobby", None) == ["[1]", "[3]", "[4]"]
+        assert await told(a, start, "lobby", None) == ["[1]", "[3]", "[4]"]
+        reads = b.journals[-1].reads
+        assert await told(b, start, "lobby") == ["[1]", "[4]"]
+        assert b.journals[-1].reads == reads, "it was read before"
+        await a.chat.emit("note", 5, to="lobby")
+        assert await told(b, start, "lobby") == ["[1]", "[4]", "[5]"]
+
+
+async def test_why_it_is_not_to_be_had() -> None:
+    async with houses("a", "b") as (a, b):
+        start = Position.parse((await a.chat.emit("note", 0, to="lobby")).offset)
+        assert start is not None
+        assert await told(b, Position("another", 1), "lobby") == "epoch"
+        b.journals[-1].away = True
+        assert await told(b, start, "new") == "bus"
+        b.journals[-1].away = False
+    async with houses("a", "b", log_limit_bytes=100_000) as (a, b):
+        start = Position.parse((await a.chat.emit("note", 0, to="lobby")).offset)
+        assert start is not None
+        for number in range(400):
+            await a.chat.emit("note", number, to="lobby")
+        assert await told(b, start, "lobby") == "gone"
+
+
+async def test_who_has_heard_something_that_has_not_come_here_yet_waits_for_it() -> None:
+    async with houses("a", "b") as (a, b):
+        bob = await b.guest(user="bob")
+        await bob.say("join", "lobby")
+        b.journals[-1].deaf = True
+        emitted = await a.chat.emit("note", 1, to="lobby")
+        asking = asyncio.ensure_future(told(b, str(emitted.offset), "lobby"))
+        for _ in range(20):
+            await asyncio.wait({asking}, timeout=0)
+        assert not asking.done()
+        b.journals[-1].deaf = False
+        await a.chat.emit("note", 2, to="lobby")
+        assert (await asking) in ([], ["[2]"])
+
+
+async def test_a_newcomer_to_a_room_is_told_before_what_is_said_now() -> None:
+    async with houses("a", "b") as (a, b):
+        start = str((await a.chat.emit("note", 0, to="lobby")).offset)
+        for number in range(1, 4):
+            await a.chat.emit("note", number, to="lobby")
+        bob = await b.guest(user="bob")
+        joining = asyncio.ensure_future(bob.say("join", "lobby", start))
+        for number in range(4, 8):
+            await a.chat.emit("note", number, to="lobby")
+        assert (await asyncio.wait_for(joining, SECONDS)) == {"recovered": True}
+        await a.chat.emit("note", 8, to="lobby")
+        await until(lambda: "8" in str(bob.client.wire.frames[-1]))
+        assert await bob.catch_up() == list(range(1, 9))
+        assert await bob.say("join", "another", "nonsense") == {"recovered": False, "reason": "offset"}
+
+
+async def test_a_namespace_that_keeps_nothing_has_nothing_to_read() -> None:
+    async with houses("a") as (a,):
+        assert await a.server.missed.look_back("/plain", ("x",), Position("e", 1)) is None
+        client = MemoryClient(a.server)
+        assert await client.connect("/plain")

@@ -7,11 +7,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from realtime.positions import Channel
+from realtime.positions import Channel, Position
 from realtime.spool import Item
 
 NUMBERS_LIMIT: Final = 20_000
 """Own emissions whose place may still come in; twice what a log or a spool holds."""
+UNPROVED: Final = str(Position("alone", 0))
+"""In the place of an offset while its bearer could be told something twice. It is of no log: who shows it starts clean,
+on any node, also where this one was killed."""
 
 
 class Debts:
@@ -20,6 +23,7 @@ class Debts:
     def __init__(self) -> None:
         self._numbers: OrderedDict[int, None] = OrderedDict()
         self._channels: dict[Channel, int] = {}
+        self._doubtful_until = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._channels)
@@ -51,6 +55,15 @@ class Debts:
                     del self._channels[channel]
                 else:
                     self._channels[channel] -= 1
+
+    def doubt(self, until: float) -> None:
+        """A log was lost: until then others offer anew what clients here may have heard."""
+        self._doubtful_until = until
+
+    def mark(self, newest: Position, now: float) -> str:
+        """What clients are to show when they come back: the newest offset here, unless what they have heard is still to
+        get its place, behind it."""
+        return UNPROVED if self._channels or now < self._doubtful_until else str(newest)
 
     def concern(self, channels: Iterable[Channel]) -> bool:
         """Is something owed to one of these?"""

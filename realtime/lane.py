@@ -28,7 +28,7 @@ from realtime.rooms import Target
 from realtime.said import Said
 from realtime.session import Member
 from realtime.settings import Settings
-from realtime.spool import Item
+from realtime.spool import RECENT_SECONDS, Item
 from realtime.trail import Trail
 
 
@@ -187,8 +187,7 @@ class Lane:
     # --- saying
 
     def _offer(self, draft: Draft, said: Said) -> Awaitable[Emitted]:
-        number = self._shared.next_number()
-        draft = draft._replace(id=(self._shared.node, number))
+        draft = draft._replace(id=(self._shared.node, self._shared.next_number()))
         done: asyncio.Future[Emitted] = asyncio.get_running_loop().create_future()
         self.outgoing.offer(Item(draft, self._clock(), said, done))
         return done
@@ -224,18 +223,17 @@ class Lane:
 
     def deliver_alone(self, item: Item) -> None:
         self._metrics.emissions_alone.add(self.namespace)
-        self._deliver_without_place(item)
         self._debts.owe(item)
+        self._deliver_without_place(item)
 
     def changed(self, alone: bool) -> None:
         self._shared.changed(self)
 
     def _deliver_without_place(self, item: Item) -> None:
-        draft = item.draft
-        for member in self._members(draft.rooms, draft.skip):
+        for member in self._members(item.draft.rooms, item.draft.skip):
             if member.trail is not None:
                 member.trail.unproved = member.trail.unproved or "alone"
-        reached = self._say_here(draft, item.said, volatile=False)
+        reached = self._say_here(item.draft, item.said, volatile=False)
         self._debts.delivered(item)
         place = None if item.entry is None else str(item.entry.position)
         _answer(item, Emitted.made(reached, BusState.AWAY, place, due=True))
@@ -257,6 +255,7 @@ class Lane:
         item.said = None
         if not self._debts:
             with self._hub.changing:
+                self._mark()
                 for member in self._hub.select(self.namespace, None):
                     if member.trail is not None:
                         member.trail.proved(self.incoming.newest_known)
@@ -264,7 +263,12 @@ class Lane:
     def _say_here(self, draft: Draft, said: Said, *, volatile: bool) -> int:
         """To everybody here whom it concerns, with the newest offset in the place of its own."""
         members = self._members(draft.rooms, draft.skip)
-        return self._hub.deliver_said(self.namespace, said, self.keeper.mark, members, volatile=volatile, key=draft.key)
+        return self._hub.deliver_said(self.namespace, said, self._mark(), members, volatile=volatile, key=draft.key)
+
+    def _mark(self) -> str:
+        """What clients are to show when they come back."""
+        self.keeper.mark = mark = self._debts.mark(self.mirror.newest, self._clock())
+        return mark
 
     def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str]) -> list[Member]:
         members = self._hub.select(self.namespace, None if rooms is None else list(rooms))
@@ -291,7 +295,7 @@ class Lane:
         item = self._own(draft.id)
         with self._hub.changing:
             self.mirror.add(entry, self._clock())
-            mark = self.keeper.mark = str(self.mirror.newest)
+            mark = self._mark()
             members = [] if self._is_known(draft.id) else self._concerned(entry, channels)
         if self.keeper.returning:
             members = [member for member in members if member.trail is None or not member.trail.returning]
@@ -314,17 +318,14 @@ class Lane:
         members = self._members(None if None in channels else channels, draft.skip)
         if len(channels) == len(draft.channels):
             return members
-        rest = [channel for channel in draft.channels if channel not in channels and self._heard_it(channel)]
+        rest = [each for each in draft.channels if each not in channels and self.incoming.is_watched((each,))]
         before = {member.sid for member in self._members(rest, ())}
         return [member for member in members if member.sid not in before]
-
-    def _heard_it(self, channel: Channel) -> bool:
-        return self.incoming.is_watched((channel,))
 
     def reached(self, offset: int) -> None:
         with self._hub.changing:
             self.mirror.reach(offset)
-            self.keeper.mark = str(self.mirror.newest)
+            self._mark()
         for item in [each for each in self.outgoing.spool.kept if each.entry and each.entry.offset <= offset]:
             if not self._is_expected(item):
                 self._come_out(item, 0)  # whoever is in its rooms now came after it
@@ -338,15 +339,16 @@ class Lane:
         )
 
     def turned(self, position: Position) -> None:
-        self._metrics.journal_epochs.add(self.namespace, amount=int(self._known))
+        if self._known:
+            self._metrics.journal_epochs.add(self.namespace)
+            self._debts.doubt(self._clock() + RECENT_SECONDS)
         self._known = True
         with self._hub.changing:
             self.mirror.turn(position.epoch)
-            self.keeper.mark = str(self.mirror.newest)
+            self._mark()
         again = self.outgoing.spool.again(position.epoch, self._clock())
-        for item in again:
-            if item.delivered:
-                self._debts.owe(item)
+        for item in [each for each in again if each.delivered]:
+            self._debts.owe(item)
         self.outgoing.stir()
 
     def lost(self, channels: Iterable[Channel]) -> None:
@@ -376,9 +378,8 @@ class Lane:
         return self._hub.is_watched(self.namespace, channel)
 
     def held_until(self, channel: Channel, now: float) -> float | None:
-        if not self._hub.is_awaited(self.namespace, channel):
-            return None
-        return now + self._shared.settings.recovery_window_seconds
+        awaited = self._hub.is_awaited(self.namespace, channel)
+        return now + self._shared.settings.recovery_window_seconds if awaited else None
 
     def dropped(self, channels: Iterable[Channel]) -> None:
         with self._hub.changing:
@@ -393,8 +394,7 @@ class Lane:
 
 
 def _answer(item: Item, emitted: Emitted) -> None:
-    done: asyncio.Future[Emitted] | None = item.ticket
-    item.ticket = None
+    done, item.ticket = item.ticket, None
     if done is not None and not done.done():
         with suppress(RuntimeError):  # the loop of whoever waited has ended
             done.set_result(emitted)

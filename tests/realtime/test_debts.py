@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from realtime.debts import NUMBERS_LIMIT, Debts
-from realtime.positions import Draft
+from realtime.debts import NUMBERS_LIMIT, UNPROVED, Debts
+from realtime.positions import Draft, Position
 from realtime.spool import Item
 
 
@@ -33,3 +33,16 @@ def test_what_was_delivered_is_known_for_as_long_as_its_place_may_come_in() -> N
     assert [debts.knows(number) for number in (9, 10, NUMBERS_LIMIT + 9, NUMBERS_LIMIT + 10)] == [
         False, True, True, False
     ]  # fmt: skip
+
+
+def test_while_something_is_owed_or_in_doubt_the_mark_is_of_no_log() -> None:
+    debts, one, newest = Debts(), item(1, "a"), Position("e", 7)
+    assert debts.mark(newest, 1.0) == "e-7"
+    debts.owe(one)
+    assert debts.mark(newest, 1.0) == UNPROVED
+    debts.settle(one)
+    assert debts.mark(newest, 1.0) == "e-7"
+    debts.doubt(5.0)
+    assert [debts.mark(newest, now) for now in (4.9, 5.0)] == [UNPROVED, "e-7"]
+    shown = Position.parse(UNPROVED)
+    assert shown is not None, "it is refused like an offset of another log"

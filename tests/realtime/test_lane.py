@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from realtime import BusState, OutsideError, UsageError
+from realtime.debts import UNPROVED
 from realtime.ports import Notice, NoticeKind
 from tests.realtime.nodes import SPACE, MemoryLogs, heard, node, until
 
@@ -222,7 +223,7 @@ async def test_after_the_patience_it_goes_on_alone_and_hands_over_later() -> Non
         a.server.backplane.hooks["bus_lost"].append(lambda: told.append("lost"))
         a.server.backplane.hooks["bus_regained"].append(lambda: told.append("regained"))
         ann, ben = await a.client("den"), await b.client("den")
-        before = await a.emit("before", "den")
+        await a.emit("before", "den")
         a.journal.away = True
         first = await asyncio.gather(*(a.emit(f"{n}", "den") for n in range(3)))
         assert [(each, each.durable, each.offset, each.bus) for each in first] == [(1, False, None, BusState.AWAY)] * 3
@@ -230,7 +231,8 @@ async def test_after_the_patience_it_goes_on_alone_and_hands_over_later() -> Non
         assert (await a.emit("3", "den")).durable is False
         assert asyncio.get_running_loop().time() - at < 0.05, "nothing waits any more"
         assert heard(ann) == ["before", "0", "1", "2", "3"]
-        assert f'"{before.offset}"' in ann.wire.frames[-1]
+        assert f'"{UNPROVED}"' in ann.wire.frames[-1], "with an offset of before it would hear them twice elsewhere"
+        assert a.space.offset == UNPROVED
         with pytest.raises(OutsideError):
             await a.server.backplane.check()
         assert told == ["lost"]
@@ -240,6 +242,8 @@ async def test_after_the_patience_it_goes_on_alone_and_hands_over_later() -> Non
         assert (await a.emit("after", "den")).durable is True
         await until(lambda: len(heard(ben)) == 6)
         assert heard(ann) == heard(ben) == ["before", "0", "1", "2", "3", "after"]
+        assert UNPROVED not in ann.wire.frames[-1], "everything before it has its place"
+        assert not any(UNPROVED in frame for frame in ben.wire.frames), "elsewhere everything has one"
         assert told == ["lost", "regained"]
         await a.server.backplane.check()
         assert a.server.metrics.emissions_alone.value(SPACE) == 4
@@ -317,6 +321,7 @@ async def test_a_log_that_was_lost_is_offered_what_was_said_lately_and_nobody_he
         await until(lambda: len(heard(ben)) == 2)
         await b.emit("three", "den")
         await until(lambda: len(heard(ann)) == 3)
+        assert all(UNPROVED in client.wire.frames[-1] for client in (ann, ben)), "some may be offered anew behind it"
         assert heard(ann) == heard(ben) == ["one", "two", "three"]
         assert _incomplete(a, ann) == _incomplete(b, ben) == "lost", "what others had said may be gone"
         fresh = await a.client("den")

@@ -331,11 +331,12 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
     bus = find_bus(settings.redis_url)(settings.redis_url, settings.redis_channel, metrics)
     manager = BusManager(bus, metrics, settings.redis_channel)
     journal, sessions = find_journal(settings.redis_url), find_sessions(settings.redis_url)
+    beside = metrics if journal is None else metrics.with_its_own_bus()
     return Server(
         manager,
         settings=settings,
         metrics=metrics,
         on_drop=on_drop,
-        open_journal=None if journal is None else lambda node: journal(settings.redis_url, node, settings, metrics),
+        open_journal=None if journal is None else lambda node: journal(settings.redis_url, node, settings, beside),
         open_sessions=None if sessions is None else lambda node: sessions(settings.redis_url, node, settings, metrics),
     )

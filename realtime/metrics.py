@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from copy import copy
 from typing import Final
 
 Labels = tuple[str, ...]
@@ -211,6 +212,20 @@ class Metrics:
             "Times a log turned out to be another one: lost, or gone back",
             ("namespace",),
         )
+
+    def with_its_own_bus(self) -> Metrics:
+        """The same numbers for another way to the same bus: ``bus_up`` is 1 while all that there are stand."""
+        found, ways = copy(self), [self.bus_up]
+        found.bus_up = Gauge(self.bus_up.name, self.bus_up.help)
+        found.bus_up.values.clear()
+        ways.append(found.bus_up)
+
+        def lowest() -> dict[Labels, float]:
+            known = [value for way in ways for value in way.values.values()]
+            return {(): min(known)} if known else {}
+
+        self.bus_up.read = lowest
+        return found
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         return [value for value in vars(self).values() if isinstance(value, Counter | Gauge | Histogram)]

@@ -140,3 +140,19 @@ def test_what_is_refused_below_every_server_is_one_number_of_the_process() -> No
 
 def test_without_a_bus_nothing_is_said_about_it() -> None:
     assert Metrics().bus_up.values == {}
+
+
+def test_a_bus_with_two_ways_is_up_while_both_stand() -> None:
+    metrics = Metrics()
+    other = metrics.with_its_own_bus()
+    assert metrics.bus_up.read is not None
+    assert metrics.bus_up.read() == {}, "nothing has said anything yet"
+    metrics.bus_up.set(1)
+    assert metrics.bus_up.value() == 1
+    other.bus_up.set(0)
+    assert metrics.bus_up.value() == 0
+    other.bus_up.set(1)
+    assert metrics.bus_up.value() == 1
+    other.drops.add("bus")
+    assert metrics.drops.value("bus") == 1
+    assert other.bus_up not in metrics.all()

@@ -64,6 +64,7 @@ class Outgoing:
         self._go = asyncio.Event()
         self._emptied = asyncio.Event()
         self._failing_since: float | None = None
+        self._answers = True
         self._telling: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -196,15 +197,13 @@ class Outgoing:
                     await asyncio.sleep(RETRY_SECONDS)
 
     def _next_batch(self) -> list[Item]:
-        first = self.spool.first
-        if first is None or not self._is_ready(first):
-            return []
+        """What goes out together; one alone where the last ones were not answered, to see whether it is worth while."""
         ready = 0
-        for item in self.spool.waiting(BATCH_MESSAGES):
+        for item in self.spool.waiting(BATCH_MESSAGES if self._answers else 1):
             if not self._is_ready(item):
                 break
             ready += 1
-        return self.spool.take(ready, BATCH_BYTES)
+        return self.spool.take(ready, BATCH_BYTES) if ready else []
 
     def _is_ready(self, item: Item) -> bool:
         return item.delivered or self._to.is_ready(item)
@@ -223,6 +222,7 @@ class Outgoing:
         self.spool.put_back()
         if not self.spool:
             self._emptied.set()
+        self._answers = answered
         if answered:
             self._failing_since = None
             if self.alone:

@@ -73,11 +73,6 @@ class Spool:
         """Nothing waits to be taken."""
         return not self._waiting
 
-    @property
-    def first(self) -> Item | None:
-        """The next one to go out."""
-        return self._waiting[0] if self._waiting else None
-
     def waiting(self, most: int) -> Iterator[Item]:
         """The next so many to go out."""
         return islice(self._waiting, most)

@@ -106,6 +106,7 @@ class RedisJournal:
         self._metrics.bus_messages.add("out")
 
     async def since(self, namespace: str, position: Position, *, limit: int = 1_000) -> Stretch | None:
+        """None also where an entry cannot be read: it was signed with a key that is not known (any more)."""
         stream = self._stream(namespace)
         asked = (position.epoch.encode(), b"%d" % min(position.offset, 1 << 53), b"%d" % limit, b"%d" % PAGE_BYTES)
         epoch, newest, state, *rest = await self._run(stream, "page", *asked)
@@ -119,6 +120,7 @@ class RedisJournal:
                 )
             except RefusedMessage as refused:
                 self._metrics.bus_refused.add(refused.reason)
+                return None  # what it says, and to whom, is not known: whoever has to have everything has not
         upto = int(rest[-4]) if rest else position.offset
         stream.learn(epoch.decode(), int(newest))
         return Stretch(entries, Position(epoch.decode(), upto), more=upto < int(newest))

@@ -31,7 +31,7 @@ from realtime.lag import watch_lag
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
-from realtime.plug import find, find_bus, find_journal, find_sessions
+from realtime.plug import find, find_bus, find_journal, find_sessions, find_signed_bus
 from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
@@ -328,8 +328,7 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
     metrics = Metrics()
     if settings.redis_url is None:
         return Server(settings=settings, metrics=metrics, on_drop=on_drop)
-    bus = find_bus(settings.redis_url)(settings.redis_url, settings.redis_channel, metrics)
-    manager = BusManager(bus, metrics, settings.redis_channel)
+    manager = _open_manager(settings.redis_url, settings, metrics)
     journal, sessions = find_journal(settings.redis_url), find_sessions(settings.redis_url)
     beside = metrics if journal is None else metrics.with_its_own_bus()
     return Server(
@@ -340,3 +339,12 @@ def _build_server(settings: Settings, on_drop: Callable[[Dropped], object] | Non
         open_journal=None if journal is None else lambda node: journal(settings.redis_url, node, settings, beside),
         open_sessions=None if sessions is None else lambda node: sessions(settings.redis_url, node, settings, metrics),
     )
+
+
+def _open_manager(url: str, settings: Settings, metrics: Metrics) -> BusManager:
+    """Signed where the bus can; its channel is then no other's. Else python-socketio's own messages, as they are."""
+    open_plain, open_signed = find_bus(url), find_signed_bus(url)
+    if open_signed is None:
+        return BusManager(open_plain(url, settings.redis_channel, metrics), metrics, settings.redis_channel)
+    channel = f"{settings.redis_channel}:nodes"
+    return BusManager(open_signed(url, channel, settings, metrics), metrics, channel)

@@ -22,6 +22,11 @@ OURS: Final = {
     "redis+sentinel": "adapters.redis:open_bus",
     "redis+cluster": "adapters.redis:open_bus",
     "valkey": "adapters.redis:open_bus",
+    "bus+redis": "adapters.redis:open_signed_bus",
+    "bus+rediss": "adapters.redis:open_signed_bus",
+    "bus+redis+sentinel": "adapters.redis:open_signed_bus",
+    "bus+redis+cluster": "adapters.redis:open_signed_bus",
+    "bus+valkey": "adapters.redis:open_signed_bus",
     "names+memory": "adapters.memory:MemoryNameHolders",
     "names+redis": "adapters.redis.names:open_names",
     "names+rediss": "adapters.redis.names:open_names",
@@ -48,8 +53,8 @@ OURS: Final = {
     "prometheus": "adapters.prometheus:Exporter",
 }
 """What stands beside us; named here too so that a checkout works that was never installed."""
-STORES: Final = ("names+", "journal+", "sessions+", "answers+")
-"""How the names of adapters begin that keep something; a bus has its scheme alone."""
+STORES: Final = ("bus+", "names+", "journal+", "sessions+", "answers+")
+"""How the names of adapters begin that keep something, or sign; a bus has its scheme alone."""
 
 
 @cache
@@ -89,6 +94,12 @@ def find_sessions(url: str) -> Any:
     """What opens the session store of this URL: ``open(url, node, settings, metrics)``. None for a bus that has none:
     then clients come back to the instance that they were at."""
     return _find_store("sessions+", url)
+
+
+def find_signed_bus(url: str) -> Any:
+    """What opens the bus of this URL for instances that share a key: ``open(url, channel, settings, metrics)``. None
+    where there is but a plain one."""
+    return _find_store("bus+", url)
 
 
 def _find_store(kind: str, url: str) -> Any:

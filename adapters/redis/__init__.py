@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from adapters.redis.address import Address
 from adapters.redis.answers import RedisAnswers
-from adapters.redis.bus import open_bus
+from adapters.redis.bus import RedisBus, open_bus
 from adapters.redis.journal import RedisJournal
+from adapters.redis.seal import Signer
 from adapters.redis.sessions import RedisSessions
+from adapters.redis.signed_bus import SignedBus
 from realtime.errors import UsageError
 from realtime.metrics import Metrics
-from realtime.ports import Answers, Journal, Sessions
+from realtime.ports import Answers, Bus, Journal, Sessions
 from realtime.settings import Settings
 
-__all__ = ["open_answers", "open_bus", "open_journal", "open_sessions"]
+__all__ = ["open_answers", "open_bus", "open_journal", "open_sessions", "open_signed_bus"]
 
 
 def open_journal(url: str, node: str, settings: Settings, metrics: Metrics) -> Journal:
@@ -33,6 +35,11 @@ def open_sessions(url: str, node: str, settings: Settings, metrics: Metrics) -> 
 def open_answers(url: str, node: str, settings: Settings, metrics: Metrics) -> Answers:
     """As ``open_journal``."""
     return RedisAnswers(Address.parse(url), metrics, prefix=settings.redis_channel, signing=signing_keys(settings))
+
+
+def open_signed_bus(url: str, channel: str, settings: Settings, metrics: Metrics) -> Bus:
+    """As ``open_journal``, for what instances say to one another outside the journal."""
+    return SignedBus(RedisBus(Address.parse(url), channel, metrics), Signer(signing_keys(settings)), metrics)
 
 
 def signing_keys(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ import socketio
 from fastapi import FastAPI
 
 from realtime import Metrics, Realtime, Server, UsageError
+from realtime import app as app_module
 from realtime.hub import Hub
 from realtime.settings import Settings
 from realtime.stock_messages import WritingLimits
@@ -180,9 +181,12 @@ async def test_a_channel_needs_a_redis(redis_url: str | None) -> None:
         open_writers(settings(redis_url=redis_url, writers_channel="socketio"), Hub(Metrics()), Metrics())
 
 
-async def test_a_bus_that_is_on_the_channel_hears_them_itself() -> None:
+@pytest.mark.parametrize("signs", [True, False])
+async def test_a_plain_bus_on_the_channel_hears_them_itself(signs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not signs:
+        monkeypatch.setattr(app_module, "find_signed_bus", lambda url: None)
     shared = {"redis_url": "redis://localhost:1", "redis_channel": "mine"}
-    for channel, is_open in ((None, False), ("mine", False), ("socketio", True)):
+    for channel, is_open in ((None, False), ("mine", signs), ("socketio", True)):
         realtime = Realtime(FastAPI(), settings=settings_for(**shared, writers_channel=channel))
         assert (realtime.writers is not None) is is_open
     with pytest.raises(UsageError, match="REALTIME_WRITERS_CHANNEL is set"):

@@ -60,10 +60,13 @@ async def test_a_client_goes_on_after_the_server_was_closed_and_started_again(tm
     server = ServerProcess(tmp_path, command=command, port=port, ready=None)
     client = stock.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.1, randomization_factor=0)
     back = asyncio.Event()
-    with server:
+    await asyncio.to_thread(server.start)
+    try:
         await within(client.connect(server.url))
         client.on("connect", back.set)
         assert await client.call("ev", "payload", timeout=5) == "payload"
+    finally:
+        await asyncio.to_thread(server.stop)  # the client answers the end meanwhile
     await asyncio.to_thread(server.start)
     try:
         await within(back.wait(), 10)

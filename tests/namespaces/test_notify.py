@@ -382,7 +382,7 @@ async def test_publishing_by_event_needs_the_scope_in_development_too(server: Ru
     ("auth", "code"),
     [
         ({"token": "nonsense"}, "invalid_token"),
-        ({"token": token("pat", expires_in=0.001)}, "expired_token"),
+        pytest.param({"token": token("pat", expires_in=0.001)}, "expired_token", id="a token that has expired"),
         ({"token": 5}, "invalid_payload"),
     ],
     ids=str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,14 +33,20 @@ STOP_SECONDS = 5.0
 ATTEMPT_SECONDS = 0.02
 """The pause between two questions to an outside process; it ends at once when that process dies."""
 
+PORTS = range(10_000, 32_000)
+"""Below those from which systems take one for a connection (32,768 and up on Linux): until a server has bound the one
+that it was promised, only another server could take it. A second run of the tests may be going on beside this one."""
+
 Answer = TypeVar("Answer")
 
 
 def free_port() -> int:
-    """A TCP port on the loopback address that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on the loopback address that nobody had a moment ago, and that no client is given."""
+    for port in random.SystemRandom().choices(PORTS, k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no free port in {PORTS}")
 
 
 def fetch(url: str, timeout: float = 5.0) -> tuple[int, bytes]:

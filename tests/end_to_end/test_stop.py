@@ -106,6 +106,8 @@ async def stored(folder: Path, room: str) -> list[str]:
 async def test_ctrl_c_ends_it_as_well(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
         async with raw(server.ws_url, "/ws/chat/talker") as talker:
+            await talker.say("here")
+            await talker.until("message", text="here")  # who is only being let in may get uvicorn's own good-bye
             begun = monotonic()
             server.interrupt()
             code = await asyncio.to_thread(server.process.wait, STOP_SECONDS + 2)

@@ -24,7 +24,8 @@ def there_is(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
     """Rows as pytest collects them from all tests; ``outcomes`` has their number."""
     listing = tmp_path_factory.mktemp("table") / "rows.json"
     files = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if "mark.hostile" in path.read_text()]
-    command = ["-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", f"--list-hostile={listing}", *files]
+    options = ["--collect-only", "-q", "--assert=plain", "-p", "no:cacheprovider"]  # nothing is run: nothing to rewrite
+    command = ["-m", "pytest", *options, f"--list-hostile={listing}", *files]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     found: dict[str, Shown] = {}

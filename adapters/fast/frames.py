@@ -209,6 +209,9 @@ class FrameReader:
                 self._decoder.decode(piece)
             except UnicodeDecodeError:
                 raise FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8") from None
+            begun = self._decoder.getstate()[0]
+            if begun[:1] == b"\xed" and begun[1:2] >= b"\xa0":  # a surrogate: Python waits for its third byte
+                raise FrameError(CloseCode.BAD_TEXT, "a text must be UTF-8")
         if self._kept is None:
             self._kept = bytearray()
         self._kept += piece

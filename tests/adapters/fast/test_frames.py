@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.fast.frames import (
@@ -259,6 +259,8 @@ class TestSize:
 
 class TestUtf8:
     @given(st.binary(min_size=1, max_size=12) | st.text(min_size=1, max_size=4).map(lambda s: s.encode("utf-16-le")))
+    @example(b"\xed\xa0")  # half a surrogate, which Python's decoder takes
+    @example(b"\xed\x9f\xbf")
     def test_ends_at_the_first_byte_that_no_text_can_have(self, payload: bytes) -> None:
         """In a message that goes on, so that nothing but the byte itself can show it."""
         reader = FrameReader(LIMIT)

@@ -144,6 +144,20 @@ class JournalContract:
                 assert order == wanted
 
     @alone
+    async def test_several_channels_are_watched_and_given_up_at_once(self) -> None:
+        async with self._open("a", "b") as (here, there), hearing(there.follow()) as heard:
+            channels: list[Channel] = ["x", None, *(f"room-{number}" for number in range(600))]
+            start = await there.watch(NAMESPACE, *channels)
+            assert start == await here.newest(NAMESPACE)
+            for number, rooms in enumerate([("x",), ("room-599",), ("y",), ()], 1):
+                await here.append(draft("a", number, *rooms))
+            assert [entry.draft.id[1] for entry in await entries(heard, 3)] == [1, 2, 4]
+            await there.unwatch(NAMESPACE, *channels[1:])
+            for number, rooms in enumerate([("room-599",), (), ("x",)], 5):
+                await here.append(draft("a", number, *rooms))
+            assert [entry.draft.id[1] for entry in await entries(heard, 1)] == [7]
+
+    @alone
     async def test_after_what_watch_answers_nothing_is_missed(self) -> None:
         async with self._open("a", "b") as (here, there), hearing(here.follow()) as heard:
             appending = asyncio.ensure_future(_append(there, 50))

@@ -35,6 +35,7 @@ DRAFTS = some.builds(
     some.binary(max_size=200),
     some.integers(0, 20),
     some.lists(some.binary(max_size=100), max_size=3).map(tuple),
+    some.none() | TEXTS,
 )
 ONE = Draft(("n", 1), "/chat", ("a", "b"), (), "e", b'["x"]', 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
+from realtime import Realtime, Settings, Socket
 from tests.end_to_end.clients import SocketIOClient, Told, chatter, raw, socket_io, within
 from tests.redis_server import RedisServer
 from tests.serving import ServerProcess, fetch
@@ -293,3 +297,36 @@ async def test_a_subscription_that_is_cut_is_healed(pair: Pair) -> None:
         for client in (ann, ben):
             await until(client, "59")
             assert heard(client) == [f"{number}" for number in range(60)]
+
+
+def test_under_testclient_each_connection_brings_a_loop_of_its_own(tmp_path: Path) -> None:
+    """Without ``with`` there is no lifespan either; the log in Redis is the same, and goes on."""
+    with RedisServer() as redis:
+        app = FastAPI()
+        settings = Settings(_env_prefix="NOBODY_SETS_THESE_", redis_url=redis.url)
+        realtime = Realtime(app, settings=settings)
+        board = realtime.namespace("/board", recovery=True)
+
+        @board.event
+        async def say(socket: Socket, words: str) -> str | None:
+            await socket.join("den")
+            return (await board.emit("said", words, to="den")).offset
+
+        offsets = [conversation(app, words) for words in ("one", "two", "three")]
+        assert [int(offset.rpartition("-")[2]) for offset in offsets] == [1, 2, 3]
+        assert len({offset.rpartition("-")[0] for offset in offsets}) == 1
+
+
+def conversation(app: FastAPI, words: str) -> str:
+    """Says this over one connection, hears it, and answers its offset."""
+    with TestClient(app).websocket_connect("/socket.io/?EIO=4&transport=websocket") as websocket:
+        assert websocket.receive_text().startswith("0")
+        websocket.send_text("40/board,")
+        assert websocket.receive_text().startswith("40/board,")
+        websocket.send_text(f'42/board,1["say","{words}"]')
+        frames = [websocket.receive_text() for _ in range(2)]
+        (told,) = (frame for frame in frames if frame.startswith("42/board,"))
+        (answer,) = (frame for frame in frames if frame.startswith("43/board,1"))
+        (offset,) = json.loads(answer.removeprefix("43/board,1"))
+        assert json.loads(told.removeprefix("42/board,")) == ["said", words, offset]
+        return str(offset)

@@ -164,7 +164,9 @@ class Crowd:
     async def _open_engine(self, client: Client, number: int) -> None:
         opening = client.expect()
         if self.wire == "polling":
-            wire = PollingWire(client, self.target.name, self.target.resource)
+            wire = PollingWire(
+                client, self.target.name, self.target.resource, lambda: self._connect(lambda: wire.post, number)
+            )
             await self._connect(lambda: wire.get, number)
             await self._connect(lambda: wire.post, number)
             wire.start()

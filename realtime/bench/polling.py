@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from realtime.bench.client import Client
 from realtime.bench.frames import TEXT
 
 SEPARATOR: Final = b"\x1e"
+REOPEN_SECONDS: Final = 20.0
+"""As long as a client may take to come in."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class PollingWire:
-    """Keeps ``Wire``. Give ``get`` and ``post`` their connections, then ``start``."""
+    """Keeps ``Wire``. Give ``get`` and ``post`` their connections, then ``start``.
 
-    def __init__(self, client: Client, host: str, resource: str) -> None:
+    A server ends a connection on which nothing was posted for a while: ``reopen`` gives ``post`` another one.
+    """
+
+    def __init__(self, client: Client, host: str, resource: str, reopen: Callable[[], Awaitable[None]]) -> None:
         client.wire = self
         self._client = client
         self._host = host
         self._resource = resource
         self._outbound: list[bytes] = []
+        self._reopen = reopen
+        self._reopening: asyncio.Task[None] | None = None
+        self._gone = False
         self.get = HttpPipe(self._polled, self._failed)
-        self.post = HttpPipe(self._posted, self._failed)
+        self.post = HttpPipe(self._posted, self._failed, may_rest=True)
 
     def start(self) -> None:
         """The handshake: its answer reaches the client as the packet OPEN."""
@@ -45,6 +53,9 @@ class PollingWire:
         self.cut()
 
     def cut(self) -> None:
+        self._gone = True
+        if self._reopening is not None:
+            self._reopening.cancel()
         self.get.cut()
         self.post.cut()
 
@@ -54,7 +65,11 @@ class PollingWire:
         self.get.request(f"GET {self._resource} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
 
     def _flush(self) -> None:
-        if self._outbound and not self.post.busy:
+        if not self._outbound or self.post.busy or self._reopening is not None or self._gone:
+            return
+        if self.post.ended:
+            self._reopening = asyncio.ensure_future(self._post_again())
+        else:
             body = SEPARATOR.join(self._outbound)
             self._outbound.clear()
             head = (
@@ -62,6 +77,17 @@ class PollingWire:
                 f"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             self.post.request(head.encode() + body)
+
+    async def _post_again(self) -> None:
+        try:
+            async with asyncio.timeout(REOPEN_SECONDS):
+                await self._reopen()
+        except OSError as error:
+            self._failed(str(error) or "timeout")
+            return
+        finally:
+            self._reopening = None
+        self._flush()
 
     def _polled(self, body: bytes) -> None:
         speech = self._client.speech
@@ -110,11 +136,17 @@ def _read_chunks(data: bytes, at: int) -> tuple[bytes | None, int]:
 
 
 class HttpPipe(asyncio.Protocol):
-    """One kept HTTP/1.1 connection with one request at a time."""
+    """One kept HTTP/1.1 connection with one request at a time.
 
-    def __init__(self, answered: Callable[[bytes], None], failed: Callable[[str], None]) -> None:
+    ``may_rest``: its end between two requests is no failure; then it has ``ended``, until it is connected again.
+    """
+
+    def __init__(
+        self, answered: Callable[[bytes], None], failed: Callable[[str], None], *, may_rest: bool = False
+    ) -> None:
         self._answered = answered
         self._failed = failed
+        self._may_rest = may_rest
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._needed = 0
@@ -122,6 +154,10 @@ class HttpPipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+
+    @property
+    def ended(self) -> bool:
+        return self._transport is not None and self._transport.is_closing()
 
     def request(self, request: bytes) -> None:
         """Only while not ``busy``. After the end of the connection nothing is said any more."""
@@ -145,7 +181,8 @@ class HttpPipe(asyncio.Protocol):
             self._answered(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._failed("connection lost")
+        if self.busy or not self._may_rest:
+            self._failed("connection lost")
 
     def cut(self) -> None:
         if self._transport is not None:

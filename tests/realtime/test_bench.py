@@ -269,6 +269,21 @@ def test_idle_clients_answer_pings(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_a_polling_client_that_posts_seldom_is_not_lost(tmp_path: Path) -> None:
+    """The server ends the connection for posts after one second, and wants a pong after two."""
+    command = [sys.executable, "-m", "uvicorn", "namespaces.app:app", "--port", "{port}", "--timeout-keep-alive", "1"]
+    env = {
+        "REALTIME_PING_INTERVAL_SECONDS": "2",
+        "REALTIME_PING_TIMEOUT_SECONDS": "2",
+        "REALTIME_DATABASE_URL": f"sqlite+aiosqlite:///{(tmp_path / 'realtime.db').as_posix()}",
+    }
+    with ServerProcess(tmp_path, command=command, env=env) as server:
+        (result,) = measure(Plan(server.url, "polling", 5, seconds=5), "idle")
+        assert result.flawless
+        assert result.counted == 5
+
+
+@pytest.mark.process
 def test_a_refused_connection_is_counted_with_its_code(app_server: ServerProcess) -> None:
     (result,) = measure(Plan(app_server.url, clients=3, namespace="/secure", seconds=0.2), "connect")
     assert sum(result.refused.values()) == 3

@@ -23,11 +23,12 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from realtime.backplane import BUS_HOOKS
+from realtime.descriptors import quieten_asyncio
 from realtime.docs import add_docs
 from realtime.drops import Dropped
 from realtime.errors import AccessError, CloseCode, OutsideError, UsageError
 from realtime.guests import TooManyHandshakes, deny
-from realtime.lag import watch_lag
+from realtime.lag import watch
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
@@ -211,7 +212,8 @@ class Realtime:
     async def _running(self) -> AsyncIterator[None]:
         self.draining = self.server.eio.draining = False
         hide_queries()
-        lag = asyncio.create_task(watch_lag(self.metrics))
+        quieten_asyncio()
+        lag = asyncio.create_task(watch(self.metrics))
         restore = self._drain_on_signal()
         self.server._initialize()
         if self.writers is not None:

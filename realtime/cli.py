@@ -55,7 +55,7 @@ class LogLevel(StrEnum):
     DEBUG = "debug"
 
 
-WIRES: Final = {Wire.FAST: "adapters.fast:FastProtocol", Wire.PORTABLE: "websockets-sansio"}
+WIRES: Final = {Wire.FAST: "adapters.fast:FastProtocol", Wire.PORTABLE: "adapters.bounded:BoundedWebSockets"}
 HTTP: Final = "adapters.fast.http:BoundedHttp"
 """Named to uvicorn as strings: the core imports no adapter."""
 

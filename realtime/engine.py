@@ -18,6 +18,7 @@ import engineio
 from realtime.codecs import NOOP_FRAME, PONG_PROBE, Encoded
 from realtime.connection import Connection
 from realtime.deadlines import Alarm
+from realtime.endings import note_limit
 from realtime.environ import header_of, make_environ, query_of, what_lasts
 from realtime.errors import CloseCode, HandshakeError, LimitError, UsageError
 from realtime.limits import SlidingWindow
@@ -277,7 +278,7 @@ class Probe:
         elif frame == "5" and self._probed:
             self._succeed()
         else:
-            self.close(CloseCode.BAD_PROTOCOL, "not an upgrade", Reason.PROTOCOL)
+            self.broken(CloseCode.BAD_PROTOCOL, "not an upgrade", "bad_upgrade")
 
     def _succeed(self) -> None:
         wire = self._let_go()
@@ -313,6 +314,7 @@ class Probe:
         """Nothing waits for a probe."""
 
     def broken(self, code: int, reason: str, kind: str = "bad_frame") -> None:
+        self.session.core.metrics.violations.add(kind)
         self.close(code, reason, Reason.PROTOCOL)
 
     def lost(self, reason: str) -> None:
@@ -321,6 +323,7 @@ class Probe:
     def tick(self, now: float) -> None:
         """End the pending poll, so that the client can stop polling and say ``5``; again, if it polled once more."""
         if now >= self._upgrade_by:
+            note_limit(self.session, "upgrade_late")
             self.session.core.metrics.violations.add("upgrade_late")
             self.close(CloseCode.BAD_PROTOCOL, "the upgrade took too long", Reason.LIMIT)
             return

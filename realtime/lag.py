@@ -1,4 +1,7 @@
-"""How late the event loop runs its timers: what a blocking handler does to everybody else, as a number."""
+"""How late the event loop runs its timers: what a blocking handler does to everybody else, as a number.
+
+In the same turn it is looked whether descriptors are left.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import logging
 from typing import Final
 
+from realtime.descriptors import Descriptors
 from realtime.metrics import Metrics
 
 logger = logging.getLogger("realtime")
@@ -15,9 +19,10 @@ WARN_SECONDS: Final = 1.0
 """A loop this late keeps every client waiting; worth a log line."""
 
 
-async def watch_lag(metrics: Metrics) -> None:
+async def watch(metrics: Metrics) -> None:
     """Runs until cancelled; sets the gauge once an interval."""
     loop = asyncio.get_running_loop()
+    descriptors = Descriptors(metrics)
     while True:
         due = loop.time() + INTERVAL_SECONDS
         await asyncio.sleep(INTERVAL_SECONDS)
@@ -25,3 +30,4 @@ async def watch_lag(metrics: Metrics) -> None:
         metrics.loop_lag_seconds.set(late)
         if late >= WARN_SECONDS:
             logger.warning("the event loop stood still for %.1f s: something in this process blocks it", late)
+        descriptors.look(loop.time())

@@ -161,6 +161,9 @@ class Metrics:
             "realtime_fanout_seconds", "Time to hand one emission to all its local recipients", ("namespace",)
         )
         self.drops = Counter("realtime_drops_total", "Frames, events and messages dropped, by reason", ("reason",))
+        self.reading_stopped = Counter(
+            "realtime_reading_stopped_total", "Times that a client was read no further because its inbox was full"
+        )
         self.violations = Counter(
             "realtime_protocol_violations_total", "Protocol violations by clients, by reason", ("reason",)
         )
@@ -179,14 +182,20 @@ class Metrics:
             "realtime_bus_refused_total", "Messages from the bus that were refused, by reason", ("reason",)
         )
         self._count_emissions_over_the_bus()
+        self._count_the_process()
         self.away = Gauge("realtime_recovery_waiting", "Clients that are away and may come back")
         self.recoveries = Counter(
             "realtime_recoveries_total", "Clients that came back, by outcome: recovered, or why not", ("outcome",)
         )
         self.replayed = Counter("realtime_replayed_total", "Events told again to clients that came back")
         self.history_pending = Gauge("realtime_history_pending", "Stored messages not yet written to the database")
+
+    def _count_the_process(self) -> None:
         self.loop_lag_seconds = Gauge(
             "realtime_loop_lag_seconds", "How late the event loop ran a timer, the most in the last interval"
+        )
+        self.descriptors_used_up = Counter(
+            "realtime_descriptors_used_up_total", "Times that this process had no file descriptor left"
         )
 
     def _count_emissions_over_the_bus(self) -> None:

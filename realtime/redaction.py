@@ -21,7 +21,10 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-PER_CONNECTION: Final = ("connection open", "connection closed", "connection rejected", '%s - "WebSocket')
+PER_CONNECTION: Final = (
+    *("connection open", "connection closed", "connection rejected", "HTTP response sent", '%s - "WebSocket'),
+    *("Invalid HTTP request received.", "Unsupported upgrade request."),  # warnings: who likes writes a line for each
+)
 SERVER_LOGS: Final = ("uvicorn.access", "uvicorn.error", "hypercorn.access", "hypercorn.error")
 
 
@@ -42,7 +45,7 @@ class Quiet(NoQueries):
         """False for uvicorn's lines about single connections."""
         if not record.name.startswith("uvicorn"):
             return True
-        if record.levelno <= logging.INFO and str(record.msg).startswith(PER_CONNECTION):
+        if record.levelno <= logging.WARNING and str(record.msg).startswith(PER_CONNECTION):
             return False
         return super().filter(record)
 

@@ -18,7 +18,7 @@ from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
 from realtime.deadlines import Alarm, Deadlines
 from realtime.drops import Drops
-from realtime.endings import note_end
+from realtime.endings import note_end, note_limit
 from realtime.errors import CloseCode
 from realtime.inbox import Inbox, Job
 from realtime.layers import Application, Index
@@ -319,6 +319,8 @@ class Session:
         return self._workers.run(work, then, about)
 
     def stop_reading(self) -> None:
+        note_limit(self, "inbox_full")
+        self.core.metrics.reading_stopped.add()
         if self.wire is not None:
             self.wire.pause()
         block(member.asked for member in self.members.values())

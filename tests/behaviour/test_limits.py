@@ -31,6 +31,13 @@ class Typed(Namespace):
     async def join(self, socket: Socket, room: str) -> None:
         await socket.join(room)
 
+    @event
+    async def wait(self) -> None:
+        """So long that others come meanwhile."""
+        done = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, done.set)
+        await done.wait()
+
 
 class Case(NamedTuple):
     cause: Callable[[Stage, Guest], Awaitable[Any]]
@@ -97,6 +104,7 @@ CASES: dict[str, Case] = {
     "events": Case(
         says(*[f'42{NAME},["x"]'] * (PATIENCE_EVENTS + 9)), {"events_per_second": 1}, "drops", ("rate_limited",), 2
     ),
+    "inbox": Case(says(*[f'42{NAME},["wait"]'] * 20), {"inbox_limit_events": 2}, "reading_stopped", (), 1),
     "backlog": Case(reads_nothing, {"backlog_limit_messages": 3}, "drops", ("slow",), 1),
     "namespaces": Case(
         says("40", *["40/other,"] * 9), {"namespaces_per_connection": 2}, "errors", ("/other", "too_many_namespaces"), 1
@@ -140,13 +148,18 @@ async def rest(guest: Guest) -> None:
         return
 
 
-async def test_an_upgrade_has_its_time() -> None:
+async def test_an_upgrade_has_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "realtime")
     sio = new_server(settings={"upgrade_timeout_seconds": 0.05})
     async with stage(sio, PORTABLE) as here, polling(here.url) as client:
         url = address(here.url.replace("http", "ws", 1), "websocket", query=f"&sid={client.handshake['sid']}")
+        late = sio.metrics.violations.bound("upgrade_late")
         async with bare_websocket(url):
-            await until(lambda: sio.metrics.violations.value("upgrade_late"))
-        assert sio.metrics.violations.values == {("upgrade_late",): 1}
+            await until(lambda: late.count == 1)
+        async with bare_websocket(url):
+            await until(lambda: late.count == 2)
+        assert sio.metrics.violations.values == {("upgrade_late",): 2}
+        assert caplog.text.count("is over a limit: upgrade_late") == 1
 
 
 async def test_a_room_of_more_characters_may_be_allowed(wire: Wire) -> None:

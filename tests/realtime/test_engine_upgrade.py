@@ -92,6 +92,7 @@ async def test_anything_else_ends_the_attempt_and_the_polling_session_goes_on(fr
     upgrade = await begin()
     upgrade.wire.say(*frames)
     assert upgrade.wire.closed == (4501, "not an upgrade")
+    assert upgrade.session.core.metrics.violations.values == {("bad_upgrade",): 1}
     assert upgrade.session.upgrading is None
     assert not upgrade.session.closed
     assert await upgrade.client.call("/", "echo", 1) == 1

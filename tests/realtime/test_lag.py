@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from realtime import lag
-from realtime.lag import watch_lag
+from realtime.lag import watch
 from realtime.metrics import Gauge, Metrics
 
 
@@ -28,7 +28,7 @@ class Watched(Gauge):
 def watching() -> Iterator[Watched]:
     metrics = Metrics()
     metrics.loop_lag_seconds = gauge = Watched()
-    task = asyncio.ensure_future(watch_lag(metrics))
+    task = asyncio.ensure_future(watch(metrics))
     try:
         yield gauge
     finally:
@@ -60,7 +60,7 @@ async def test_a_handler_that_blocks_is_a_number_and_a_log_line(
 
 @pytest.mark.asyncio
 async def test_it_ends_when_it_is_cancelled() -> None:
-    task = asyncio.ensure_future(watch_lag(Metrics()))
+    task = asyncio.ensure_future(watch(Metrics()))
     task.cancel()
     with suppress(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)

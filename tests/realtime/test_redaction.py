@@ -58,10 +58,15 @@ def test_a_query_is_taken_out_of_every_argument() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ['%s - "WebSocket %s" [accepted]', "connection open", "connection closed", "connection rejected (%d %s)"]
+    "message",
+    [
+        *('%s - "WebSocket %s" [accepted]', "connection open", "connection closed", "connection rejected (%d %s)"),
+        *("HTTP response sent (%d %s)", "Invalid HTTP request received.", "Unsupported upgrade request."),
+    ],
 )
 def test_our_own_server_says_nothing_about_single_connections(message: str) -> None:
     assert Quiet().filter(record("uvicorn.error", message)) is False
+    assert Quiet().filter(record("uvicorn.error", message, level=logging.WARNING)) is False
     assert Quiet().filter(record("uvicorn.error", message, level=logging.ERROR)) is True
     assert Quiet().filter(record("realtime", message)) is True
 

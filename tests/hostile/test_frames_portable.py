@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.adapters.fast.wire_client import CONTINUATION, TEXT, WireClient, close, frame, text
+from tests.adapters.fast.wire_client import CONTINUATION, PING, TEXT, WireClient, close, frame, text
 from tests.adapters.fast.wire_client import request as upgrade
 from tests.hostile.ground import attacked
+from tests.hostile.houses import HOUSE_WIRES, Houses
 from tests.hostile.rows import SERVED
 from tests.hostile.test_frames_fast import (
     BROKEN,
@@ -24,6 +25,7 @@ from tests.hostile.test_frames_fast import (
     deflated_bomb,
     marked,
     memory,
+    send_without_end,
 )
 from tests.serving import ServerProcess
 from tests.wire.servers import SOCKETS, Wire
@@ -31,6 +33,7 @@ from tests.wire.servers import SOCKETS, Wire
 pytestmark = [pytest.mark.process, pytest.mark.asyncio]
 
 PORTABLE = [wire for wire in SOCKETS if wire.name != "fast"]
+HOUSE = next(wire for wire in HOUSE_WIRES if wire.name == "websocket")
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,39 @@ async def test_a_compression_bomb_where_compression_was_agreed(server: ServerPro
 
     async with attacked(server, attack):
         assert grown < 24 * MEGABYTE or wire.name not in SERVED
+
+
+@pytest.mark.hostile("B13")
+async def test_a_broken_client_that_goes_on_sending_is_cut(server: ServerProcess, path: bytes) -> None:
+    cut = []
+
+    def attack() -> None:
+        with arrive(server, path) as client:
+            client.send(frame(3))
+            with pytest.raises(OSError):
+                send_without_end(client)
+            cut.append(client)
+
+    async with attacked(server, attack):
+        assert len(cut) == 1
+
+
+@pytest.mark.hostile("B13", on="websocket, plain")
+@pytest.mark.parametrize("place", [PATHS["socket.io"], b"/ws"])
+async def test_pings_without_end_from_a_client_that_does_not_read(houses: Houses, place: bytes) -> None:
+    """With `realtime serve`. uvicorn's classes as they come answer each ping themselves, whoever reads the answers."""
+    server = houses.get(HOUSE)
+    many = frame(PING, bytes(125)) * 1000
+    grown = 0
+
+    def attack() -> None:
+        nonlocal grown
+        with WireClient(server.port, upgrade(place)) as client:
+            client.say("40")
+            before = memory(server)
+            for _ in range(200):
+                client.send(many)
+                grown = max(grown, memory(server) - before)
+
+    async with attacked(server, attack):
+        assert grown < 8 * MEGABYTE, "of 26 MB"

@@ -1,4 +1,4 @@
-"""For socket.io-client's own suite (port 3210): the handlers that its tests talk to, python-socketio's way."""
+"""For socket.io-client's own suite (port 3210), in python-socketio's way, with recovery: what its tests talk to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HANDSHAKE_DELAY_SECONDS = 0.01
 EIGHT_BYTES = b"asdfasdf"
 TEXTS = ("てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string")
 
-sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*", ping_interval=2)
+sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*", ping_interval=2, recovery=True)
 Refused = socketio.exceptions.ConnectionRefusedError
 seen: defaultdict[str, set[str]] = defaultdict(set)
 """Events of which the order matters, by sid."""

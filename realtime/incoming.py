@@ -82,6 +82,7 @@ class Incoming:
         self._metrics = metrics
         self._clock = clock
         self._waiting: dict[Channel, list[_Waiter]] = {}
+        self._reaching: list[tuple[int, asyncio.Future[bool]]] = []
         self._wanted = asyncio.Event()
         self._look = asyncio.Event()
         self._in_doubt = True
@@ -94,6 +95,7 @@ class Incoming:
         """On this journal from now on; what was watched on another is asked for anew. The caller ends the tasks."""
         self.journal = journal
         self._waiting.clear()  # who waited on another loop does not any more
+        self._reaching.clear()
         self._wanted, self._look = asyncio.Event(), asyncio.Event()
         self.watches.again(self.newest_known)
         self._broken = False
@@ -128,6 +130,27 @@ class Incoming:
         for channel in missing:
             self._waiting.setdefault(channel, []).append(waiter)
         return waiter.done
+
+    def reach(self, position: Position) -> asyncio.Future[bool] | bool:
+        """True when everything up to there came out here; a future that knows it soon; False for another log."""
+        merge = self.merge
+        if merge is None or merge.epoch != position.epoch:
+            return False
+        if merge.upto >= position.offset:
+            return True
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._reaching.append((position.offset, done))
+        self._in_doubt = True  # nothing need be missing: perhaps what others have seen is for nobody here
+        self._look.set()
+        return done
+
+    def _tell_reached(self, merge: Merge) -> None:
+        waiting, self._reaching = self._reaching, []
+        for offset, done in waiting:
+            if merge.upto < offset and not done.done():
+                self._reaching.append((offset, done))
+            elif not done.done():
+                done.set_result(True)
 
     def joins_after(self, channel: Channel) -> int:
         merge = self.merge
@@ -320,6 +343,7 @@ class Incoming:
         certain = not self._broken and not self._in_doubt
         self._go_on(self.merge.compare(newest, heads, self._clock(), certain=certain))
         self._to.reached(self.merge.upto)
+        self._tell_reached(self.merge)
 
     async def _read_from(self, merge: Merge, start: Position) -> int:
         """Answers how many entries were found."""
@@ -328,6 +352,7 @@ class Incoming:
         if stretch is not None:
             self._go_on(merge.stored(stretch.entries, stretch.upto, now, more=stretch.more))
             self._to.reached(merge.upto)
+            self._tell_reached(merge)
             return len(stretch.entries)
         newest = await self.journal.newest(self.namespace)
         self._go_on(merge.back(newest) if newest.epoch != merge.epoch else merge.gone(now))
@@ -335,6 +360,10 @@ class Incoming:
 
     def _turn(self, merge: Merge) -> None:
         self._epoch = merge.epoch
+        for _, done in self._reaching:
+            if not done.done():
+                done.set_result(False)
+        self._reaching.clear()
         self._to.turned(Position(merge.epoch, merge.upto))
 
     async def since(self, position: Position, limit: int) -> Stretch | None:

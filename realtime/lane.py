@@ -108,9 +108,16 @@ class Lane:
     async def heard(self, channels: Sequence[Channel]) -> bool:
         """Returns when what is said from now on in these channels comes in. False where the bus is away: then it comes
         in when that is back. Waits no longer than the patience. From any loop."""
+        return await self._patiently(lambda: self.incoming.heard(channels))
 
+    async def reach(self, position: Position) -> bool:
+        """Returns when everything up to this position came out here, which another instance has shown to somebody.
+        False for another log, and where the bus is away. Waits no longer than the patience. From any loop."""
+        return await self._patiently(lambda: self.incoming.reach(position))
+
+    async def _patiently(self, question: Callable[[], asyncio.Future[bool] | bool]) -> bool:
         async def ask() -> bool:
-            answer = False if self.alone else self.incoming.heard(channels)
+            answer = False if self.alone else question()
             if isinstance(answer, bool):
                 return answer
             try:

@@ -396,3 +396,26 @@ async def test_what_is_owed_is_known_by_whom_it_concerns() -> None:
         assert not a.lane.owes(["nook"])
         assert a.lane.seen("den") == 2
         assert a.lane.seen("nook") == 0
+
+
+@pytest.mark.asyncio
+async def test_what_another_instance_has_shown_is_reached_here() -> None:
+    """Somebody comes back with an offset of rooms that nobody here is in."""
+    logs = MemoryLogs()
+    async with node("a", logs) as a, node("b", logs, bus_patience_seconds=0.05) as b:
+        ann, ben = await a.client("den"), await b.client("nook")
+        await a.emit("one", "nook")
+        for _ in range(5):
+            await a.emit("more", "den")
+        await until(lambda: heard(ben))
+        shown = a.lane.newest
+        assert b.lane.newest < shown
+        assert await b.lane.reach(shown)
+        assert b.lane.newest == shown
+        assert await b.lane.reach(shown)
+        assert b.journal.reads == 0, "none of it was for anybody here"
+        assert not await b.lane.reach(shown._replace(offset=shown.offset + 1)), "nobody has seen that"
+        assert not await b.lane.reach(shown._replace(epoch="another"))
+        b.journal.away = True
+        assert not await b.lane.reach(shown._replace(offset=shown.offset + 1))
+        assert len(heard(ann)) == 5

@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from namespaces.chat import receipt
+from realtime import BusState, Emitted, StoredMessage
 from tests.end_to_end.clients import RawClient, SocketIOClient, Told, chatter, raw, socket_io, within
 from tests.namespaces.asking import gone, problem_of, refusal
 from tests.namespaces.names import BAD_NAMES, BAD_USERS, FINE_NAMES, SYSTEM_ROOMS
@@ -538,3 +540,17 @@ async def test_events_of_one_client_keep_their_order(server: RunningApp) -> None
 
 def _texts(client: SocketIOClient) -> list[str]:
     return [data["text"] for name, data in client.all if name == "message"]
+
+
+@pytest.mark.parametrize(
+    ("emitted", "told"),
+    [
+        (Emitted.made(3, BusState.UP, "e-1", due=True), {}),
+        (Emitted.made(3, BusState.NONE, "e-1", due=True), {}),
+        (Emitted.made(3, BusState.AWAY, "e-1", due=True), {}),
+        (Emitted.made(3, BusState.AWAY, due=True), {"durable": False}),
+    ],
+)
+def test_the_sender_is_told_when_its_message_has_no_place(emitted: Emitted, told: dict[str, Any]) -> None:
+    message = StoredMessage("1", "den", "ann", "hello", "now")
+    assert receipt(message, emitted) == {"id": "1", "timestamp": "now", **told}

@@ -22,7 +22,7 @@ from realtime.keeper import Keeper, is_nobody, rooms_of
 from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.outgoing import Outgoing
-from realtime.ports import Followed, Journal, Notice, NoticeKind, Stretch, Told
+from realtime.ports import Followed, Journal, Notice, Stretch, Told
 from realtime.positions import Channel, Draft, DraftId, Entry, Position
 from realtime.rooms import Target
 from realtime.said import Said
@@ -92,10 +92,6 @@ class Lane:
         """Was something for one of these delivered here without its place, which is not handed over yet? Who was away
         meanwhile has not heard it, and it is in no log."""
         return self._debts.concern(channels)
-
-    def doubt(self) -> None:
-        """Somebody knows of more than came out here: ask the log. From any thread."""
-        self._shared.soon(self.incoming.notice, NoticeKind.BEHIND)
 
     def need(self, *channels: Channel) -> None:
         """Somebody is in these now. From any thread."""

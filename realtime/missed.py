@@ -8,7 +8,7 @@ compared in the turn in which somebody begins to hear, so nothing is missed betw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from realtime.errors import OutsideError
@@ -23,7 +23,7 @@ from realtime.settings import Settings
 from realtime.trail import Trail
 
 LOOK_SECONDS: Final = 0.02
-"""How often it is looked whether what somebody has heard elsewhere has come out here, too."""
+"""How often it is looked whether what was told here without its place has been handed over."""
 
 
 class Missed:
@@ -100,29 +100,17 @@ class Missed:
             if lane.owes(channels):  # what this node has told without its place comes into the log soon, or never
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
+            # What it has heard elsewhere must not come to it here once more, nor an offset that is less.
+            if lane.newest.offset < start.offset and not await lane.reach(start):
+                return "bus"
             if keeper.log.since_in(channels, start) is not None:
                 return None
-            seen = [lane.seen(channel) for channel in channels]
-            first = Position(start.epoch, min(start.offset, *seen))
-            excerpt = await reader.read(first, max(start.offset, *seen))
+            excerpt = await reader.read(start, max(start.offset, *map(lane.seen, channels)))
             if excerpt is None:
                 return "gone"
-            if excerpt.last < max(lane.seen(channel) for channel in channels):
-                continue  # others have spoken meanwhile
-            pending = any(self._pending(lane, channels, excerpt.since_in(channels, first), start))
-            if not pending and keeper.log.last >= start.offset:
+            if excerpt.last >= max(map(lane.seen, channels)) and not lane.owes(channels):
                 return None
-            # What it was shown last is further than what is known here: it must not be shown less from now on.
-            lane.doubt()
-            await asyncio.sleep(LOOK_SECONDS)
         return "epoch"
-
-    @staticmethod
-    def _pending(
-        lane: Lane, channels: Collection[Channel], entries: Iterable[Entry], start: Position
-    ) -> Iterator[bool]:
-        """What this client has heard elsewhere and would hear again here."""
-        return (entry.offset <= start.offset and not _came_out(lane, channels, entry) for entry in entries)
 
     def entries(self, namespace: str, channels: Collection[Channel], start: Position) -> Iterable[Entry] | None:
         """What was said in these channels after this place and came out here, in order. None: it is not at hand."""

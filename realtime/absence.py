@@ -221,6 +221,11 @@ class Absence:
 
     def has_expired(self, record: Record) -> None:
         """The store tells: nobody came back as this client, on any node."""
+        member = self.live.get(record.pid)
+        if member is not None:  # it was not away; the store could not be told so for too long
+            if self.store is not None:
+                self.store.changed(member)
+            return
         absent = self._ending.pop(record.pid, None) or self.away.claim(record.pid)
         self.on_expired(absent or Absent(record, 0.0))
 

@@ -324,11 +324,15 @@ class Sessions(Protocol):
     async def leave(self, namespace: str, sid: str | None, room: str, until: int) -> int:
         """A client that is away, or each (None), leaves a room; answers how many did."""
 
+    async def forget_sid(self, namespace: str, sid: str) -> bool:
+        """The session of this client ends, if it is away. False: no such client."""
+
     async def forget_room(self, namespace: str, room: str) -> int:
         """The sessions of all that are away and in this room (or whose sid it is) end; answers how many did."""
 
     def notices(self) -> AsyncIterator[Claimed | Expired]:
-        """What happened to sessions that this node kept. ``close`` ends it. One listener."""
+        """What happened to sessions that this node kept, and which ones of nodes that are dead have expired: of each
+        one node is told, once. ``close`` ends it. One listener."""
 
     async def close(self) -> None: ...
 

@@ -308,7 +308,7 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         """Told to other nodes where it is none of ours; and nobody comes back under this sid."""
         found = await super().can_disconnect(sid, namespace)
         if not found and (store := self._store(namespace)) is not None:
-            await store.forget(namespace, sid)
+            await store.dismiss(namespace, sid)
         return found
 
     def _store(self, namespace: str) -> SessionStore | None:

@@ -194,6 +194,14 @@ class SessionStore:
 
         await self._try(leave)
 
+    async def dismiss(self, namespace: str, sid: str) -> None:
+        """Whoever is away under this sid is not to come back."""
+
+        async def forget() -> None:
+            await self._sessions.forget_sid(namespace, sid)
+
+        await self._try(forget)
+
     async def forget(self, namespace: str, target: str) -> None:
         """Whoever is away and in this room, or has this sid, is not to come back."""
 
@@ -219,7 +227,7 @@ class SessionStore:
     async def _write(self, wanted: asyncio.Event) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(min(TICK_SECONDS, self._refresh / 2)):
                     await wanted.wait()
             wanted.clear()
             self._mark_due(asyncio.get_running_loop().time())

@@ -50,6 +50,10 @@ class MemorySessions:
         """Something for this node."""
         self._mailbox.put(notice)
 
+    def ring(self) -> None:
+        """Times have changed."""
+        self._mailbox.ring()
+
     async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
         store = self._open()
         others: list[str] = []
@@ -62,7 +66,8 @@ class MemorySessions:
                     continue
                 for given_up in store.away.keep(Absent(record, now + seconds)):
                     store.tell(given_up.record.node, Expired(given_up.record))
-        self._mailbox.ring()
+            for each in store.nodes.values():
+                each.ring()
         return others
 
     async def look(self, pid: str) -> Record | None:
@@ -101,6 +106,13 @@ class MemorySessions:
         with store.lock:
             sids = store.away.in_room(namespace, room) if sid is None else [sid]
             return sum(store.away.leave(namespace, each, room, until) for each in sids)
+
+    async def forget_sid(self, namespace: str, sid: str) -> bool:
+        store = self._open()
+        with store.lock:
+            pid = store.away.pid_of(namespace, sid)
+            await self.forget([] if pid is None else [pid])
+            return pid is not None
 
     async def forget_room(self, namespace: str, room: str) -> int:
         store = self._open()

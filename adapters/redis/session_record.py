@@ -62,12 +62,13 @@ def read_claimed(signer: Signer, data: bytes) -> str:
         raise RefusedMessage("garbled") from None
 
 
-def read_session(signer: Signer, fields: Mapping[bytes, bytes], pid: str) -> Record:
-    """The record with its changes. Raises RefusedMessage, whatever the bytes are, and nothing else."""
+def read_session(signer: Signer, fields: Mapping[bytes, bytes], pid: str | None) -> Record:
+    """The record with its changes, of this session (None: of whichever it is). Raises RefusedMessage, whatever the
+    bytes are, and nothing else."""
     header, parts = signer.open(_RECORD, fields.get(b"r", b""))
     try:
         record = _record(header, parts)
-        if record.pid != pid:
+        if pid is not None and record.pid != pid:
             raise ValueError("of another session")
         count = int(fields.get(b"c", b"0"))
         if count > CHANGES_LIMIT:

@@ -4,6 +4,7 @@ A session lies in one of ``BUCKETS`` by its secret, so that a Cluster shares the
 
     p:NAME  hash        s state · h channel of the node that has it · r the sealed record · w who (namespace and sid)
                         m the rooms it is in, as far as is known here · c how many changes · 1, 2, … sealed changes
+                        x when it expires; it lies here a little longer, for whoever tells that nobody came back
     all     sorted set  NAME → when it expires: the bound, and the way through all of them
     sids    hash        who → NAME
     who     hash        NAME → who, for when the session itself has expired
@@ -21,6 +22,8 @@ from adapters.redis.scripts import Script
 BUCKETS: Final = 16
 CHANGES_LIMIT: Final = 1_000
 """Rooms entered and left for a client that is away; beyond it nobody proves it complete."""
+AFTER_SECONDS: Final = 60
+"""So long an expired session waits for a node that tells of it: its own, or another where that one is dead."""
 FORGOTTEN_SECONDS: Final = 300
 """Longer than any keep is on its way."""
 
@@ -35,20 +38,27 @@ local function drop(name)
     end
     redis.call('ZREM', all, name)
 end
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function lives(key)
+    local known = redis.call('HMGET', key, 's', 'x')
+    return known[1] == 'k' and tonumber(known[2]) > now()
+end
 """
 
 # ARGV: the node's channel, how long in ms, how many at most, then for each its name, who, rooms and sealed record
 # → {how many were put out by the bound, names that are not this node's any more…}
 KEEP: Final = Script.of(
     _BEGIN
-    + """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local node, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', now, 'LIMIT', 0, 200)) do
+    + f"""
+local node, ttl, most, time = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), now()
+local after = {AFTER_SECONDS * 1000}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', time - after, 'LIMIT', 0, 200)) do
     if redis.call('EXISTS', base .. 'p:' .. name) == 0 then drop(name) end
 end
-local answer = {0}
+local answer = {{0}}
 for i = 4, #ARGV, 4 do
     local name, key = ARGV[i], base .. 'p:' .. ARGV[i]
     local known = redis.call('HMGET', key, 's', 'h')
@@ -56,9 +66,10 @@ for i = 4, #ARGV, 4 do
         answer[#answer + 1] = name
     else
         redis.call('DEL', key)
-        redis.call('HSET', key, 's', 'k', 'h', node, 'w', ARGV[i + 1], 'm', ARGV[i + 2], 'r', ARGV[i + 3], 'c', 0)
-        redis.call('PEXPIRE', key, ttl)
-        redis.call('ZADD', all, now + ttl, name)
+        redis.call('HSET', key, 's', 'k', 'h', node, 'w', ARGV[i + 1], 'm', ARGV[i + 2], 'r', ARGV[i + 3], 'c', 0,
+            'x', time + ttl)
+        redis.call('PEXPIRE', key, ttl + after)
+        redis.call('ZADD', all, time + ttl, name)
         redis.call('HSET', sids, ARGV[i + 1], name)
         redis.call('HSET', who, name, ARGV[i + 1])
     end
@@ -71,7 +82,7 @@ if over > 0 then
     end
     answer[1] = over
 end
-for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], 2 * ttl) end
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], 2 * (ttl + after)) end
 return answer
 """
 )
@@ -81,11 +92,10 @@ CLAIM: Final = Script.of(
     _BEGIN
     + """
 local key = base .. 'p:' .. ARGV[1]
-local known = redis.call('HMGET', key, 's', 'h')
-if known[1] ~= 'k' then return false end
-local fields = redis.call('HGETALL', key)
+if not lives(key) then return false end
+local fields, holder = redis.call('HGETALL', key), redis.call('HGET', key, 'h')
 redis.call('HSET', key, 's', 'c', 'h', ARGV[2])
-if known[2] ~= ARGV[2] then redis.call('PUBLISH', known[2], ARGV[3]) end
+if holder ~= ARGV[2] then redis.call('PUBLISH', holder, ARGV[3]) end
 return fields
 """
 )
@@ -95,23 +105,62 @@ LOOK: Final = Script.of(
     _BEGIN
     + """
 local key = base .. 'p:' .. ARGV[1]
-if redis.call('HGET', key, 's') ~= 'k' then return false end
+if not lives(key) then return false end
 return redis.call('HGETALL', key)
 """
 )
 
-# ARGV: names…
-FORGET: Final = Script.of(
-    _BEGIN
-    + f"""
-for _, name in ipairs(ARGV) do
+_FORGET: Final = f"""
+local function forget(name)
     local key = base .. 'p:' .. name
     drop(name)
     redis.call('DEL', key)
     redis.call('HSET', key, 's', 'f')
     redis.call('PEXPIRE', key, {FORGOTTEN_SECONDS * 1000})
 end
+"""
+
+# ARGV: names…
+FORGET: Final = Script.of(
+    _BEGIN
+    + _FORGET
+    + """
+for _, name in ipairs(ARGV) do forget(name) end
 return #ARGV
+"""
+)
+
+# ARGV: who → 1 when there was such a session
+FORGET_ONE: Final = Script.of(
+    _BEGIN
+    + _FORGET
+    + """
+local name = redis.call('HGET', sids, ARGV[1])
+if not name or not lives(base .. 'p:' .. name) then return 0 end
+forget(name)
+return 1
+"""
+)
+
+# ARGV: a name, or '' for any that expired so many ms ago; how many; how long ago → {fields of those that expired, …}:
+# each is answered once
+REAP: Final = Script.of(
+    _BEGIN
+    + """
+local time, names, answer = now(), {ARGV[1]}, {}
+if ARGV[1] == '' then names = redis.call('ZRANGEBYSCORE', all, '-inf', time - ARGV[3], 'LIMIT', 0, ARGV[2]) end
+for _, name in ipairs(names) do
+    local key = base .. 'p:' .. name
+    local ends = redis.call('HGET', key, 'x')
+    if not ends then
+        drop(name)
+    elseif tonumber(ends) <= time - ARGV[3] then
+        answer[#answer + 1] = redis.call('HGETALL', key)
+        redis.call('DEL', key)
+        drop(name)
+    end
+end
+return answer
 """
 )
 
@@ -122,15 +171,15 @@ CHANGE: Final = Script.of(
 local name = ARGV[1] ~= '' and ARGV[1] or redis.call('HGET', sids, ARGV[2])
 if not name then return 0 end
 local key, room = base .. 'p:' .. name, ARGV[4] .. '\\n'
-local known = redis.call('HMGET', key, 's', 'm')
-if known[1] ~= 'k' then return 0 end
-local from = string.find('\\n' .. known[2], '\\n' .. room, 1, true)
+if not lives(key) then return 0 end
+local known = redis.call('HGET', key, 'm')
+local from = string.find('\\n' .. known, '\\n' .. room, 1, true)
 local rooms
 if ARGV[3] == 'L' then
     if not from then return 0 end
-    rooms = string.sub(known[2], 1, from - 1) .. string.sub(known[2], from + #room)
+    rooms = string.sub(known, 1, from - 1) .. string.sub(known, from + #room)
 else
-    rooms = from and known[2] or known[2] .. room
+    rooms = from and known or known .. room
 end
 redis.call('HSET', key, 'm', rooms)
 local count = redis.call('HINCRBY', key, 'c', 1)
@@ -148,7 +197,7 @@ local answer = {#names}
 local space, room = ARGV[3] .. '\\n', '\\n' .. ARGV[4] .. '\\n'
 for _, name in ipairs(names) do
     local known = redis.call('HMGET', base .. 'p:' .. name, 's', 'w', 'm')
-    if known[1] == 'k' and string.sub(known[2], 1, #space) == space then
+    if known[1] == 'k' and lives(base .. 'p:' .. name) and string.sub(known[2], 1, #space) == space then
         if string.find('\\n' .. known[3], room, 1, true) or (ARGV[5] ~= '' and known[2] == space .. ARGV[5]) then
             answer[#answer + 1] = name
         end

@@ -24,7 +24,7 @@ from adapters.redis.session_record import (
     seal_record,
     who,
 )
-from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET, KEEP, LOOK
+from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET, FORGET_ONE, KEEP, LOOK, REAP
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import Subscriber
 from realtime.errors import OutsideError
@@ -41,6 +41,12 @@ PAGE: Final = 500
 GRACE_SECONDS: Final = 1.0
 """Between the end of a session by our clock and the question whether it has ended by Redis's."""
 LOOK_SECONDS: Final = 0.5
+ORPHAN_SECONDS: Final = 5.0
+"""A session that expired so long ago, and of which its own node has not told, is told of by another: each looks through
+some buckets every LOOK_SECONDS."""
+BUCKETS_AT_ONCE: Final = 4
+REAPED: Final = 100
+"""Of those, at a time in one bucket."""
 
 
 class RedisSessions:
@@ -98,7 +104,7 @@ class RedisSessions:
         notice = seal_claimed(self._signer, pid)
         return self._read(await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice), pid)
 
-    def _read(self, found: list[bytes] | None, pid: str) -> Record | None:
+    def _read(self, found: list[bytes] | None, pid: str | None) -> Record | None:
         if not found:
             return None
         try:
@@ -124,6 +130,10 @@ class RedisSessions:
         found = await self._in_room(namespace, room, b"")
         changes = [self._run(CHANGE, bucket, name, b"", b"L", line(room), change) for bucket, name in found]
         return sum(await asyncio.gather(*changes))
+
+    async def forget_sid(self, namespace: str, sid: str) -> bool:
+        asked = [self._run(FORGET_ONE, bucket, who(namespace, sid)) for bucket in range(BUCKETS)]
+        return any(await asyncio.gather(*asked))
 
     async def forget_room(self, namespace: str, room: str) -> int:
         found = await self._in_room(namespace, room, line(room))
@@ -222,25 +232,29 @@ class RedisSessions:
             self._inflow.push(Claimed(pid))
 
     async def _look(self) -> None:
-        """What was kept here, and by nobody again, has expired when Redis has it no more."""
+        """What was kept here, and by nobody again, has expired; and so has what nodes that are dead had kept."""
+        turn = 0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time() - GRACE_SECONDS
-            over = [record for ends, record in self._kept.values() if ends < now]
-            for record in over[:PAGE]:
-                try:
-                    gone = await self._is_gone(record.pid)
-                except OutsideError:
-                    break  # asked again next time
-                if self._kept.pop(record.pid, None) is not None and gone:
-                    await self._inflow.room()
-                    self._inflow.push(Expired(record))
+            over = [pid for pid, (ends, _) in self._kept.items() if ends < now]
+            turn = (turn + BUCKETS_AT_ONCE) % BUCKETS
+            with suppress(OutsideError):  # asked again next time
+                for pid in over[:PAGE]:
+                    bucket, name = name_of(pid)
+                    found = await self._run(REAP, bucket, name, b"1", b"0")
+                    self._kept.pop(pid, None)
+                    await self._tell(found)
+                overdue = b"%d" % (ORPHAN_SECONDS * 1000)
+                for bucket in range(turn, turn + BUCKETS_AT_ONCE):
+                    await self._tell(await self._run(REAP, bucket, b"", b"%d" % REAPED, overdue))
 
-    async def _is_gone(self, pid: str) -> bool:
-        """Neither kept nor claimed by anybody, nor forgotten. Raises OutsideError."""
-        bucket, name = name_of(pid)
-        key = self._keys[bucket][0].removesuffix(b"all") + b"p:" + name
-        return not await self._shards.send(key, b"EXISTS", key)
+    async def _tell(self, expired: list[list[bytes]]) -> None:
+        for fields in expired:
+            record = self._read(fields, None)
+            if record is not None:
+                await self._inflow.room()
+                self._inflow.push(Expired(record))
 
 
 def _cut(items: list[Any], size: int, bucket: int) -> list[tuple[int, list[Any]]]:

@@ -38,9 +38,9 @@ class Heard(Generic[Item]):
         async for item in self._items:
             self._queue.put_nowait(item)
 
-    async def next(self) -> Item:
-        """The next, within PATIENCE_SECONDS."""
-        return await asyncio.wait_for(self._queue.get(), PATIENCE_SECONDS)
+    async def next(self, seconds: float = PATIENCE_SECONDS) -> Item:
+        """The next, within so many seconds."""
+        return await asyncio.wait_for(self._queue.get(), seconds)
 
     async def ended(self) -> None:
         """Returns when the iteration ended by itself."""

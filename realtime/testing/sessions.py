@@ -143,6 +143,26 @@ class SessionsContract:
             assert claims == [None, None, record("r", "y"), None]
 
     @alone
+    async def test_one_is_forgotten_by_its_sid(self) -> None:
+        async with self._open("a", "b") as (here, there):
+            await here.keep([record("p"), record("q")], 60)
+            assert await there.forget_sid(NAMESPACE, "sid-p") is True
+            assert await there.forget_sid(NAMESPACE, "sid-p") is False
+            assert await there.forget_sid("/another", "sid-q") is False
+            assert await there.claim("p", "b") is None
+            assert list(await here.keep([record("p")], 60)) == ["p"]
+            assert await there.claim("q", "b") == record("q")
+
+    @alone
+    async def test_of_a_node_that_is_dead_another_tells_what_has_expired(self) -> None:
+        async with self._open("dead", "a") as (dead, here), hearing(here.notices()) as told:
+            await here.keep([record("mine")], 60)
+            kept = record("p", "x", node="dead")
+            await dead.keep([kept], 0.2)
+            await dead.close()
+            assert await told.next(30) == Expired(kept)
+
+    @alone
     async def test_closing(self) -> None:
         store = self.sessions("a")
         async with hearing(store.notices()) as told:

@@ -90,6 +90,7 @@ class House(Place):
             **settings,
         )
         self.server.returning.absence.clock = houses.store.clock
+        self._houses = houses
 
         @self.chat.event
         async def say(socket: Socket, room: str, words: Any) -> None:
@@ -114,8 +115,11 @@ class House(Place):
 
     def die(self) -> None:
         """As a process does that is killed: nothing more comes from it."""
-        for each in (*self.journals, *self.sessions):
-            each.away = True  # type: ignore[attr-defined]
+        for journal in self.journals:
+            journal.away = True
+        for sessions in self.sessions:
+            sessions.away = True
+            self._houses.store.nodes.pop(sessions.node, None)
 
 
 class Houses:

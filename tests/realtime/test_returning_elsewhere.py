@@ -202,6 +202,16 @@ async def test_time_is_over_on_one_node() -> None:
         assert (await moved(alice, b).come())["reason"] == "unknown"
 
 
+async def test_of_a_node_that_died_another_tells_who_did_not_come_back() -> None:
+    async with houses("a", "b", recovery_window_seconds=0.3) as (a, b):
+        alice = await a.guest(user="alice")
+        await alice.say("remember", "colour", "red")
+        await a.written(alice)
+        a.die()
+        await until(lambda: b.hooks("expired"))
+        assert (a.hooks("expired"), b.hooks("expired")) == ([], [(None, {"colour": "red"})])
+
+
 async def test_who_comes_back_again_and_again_has_everything_once() -> None:
     async with houses("a", "b") as (a, b):
         alice = await a.guest(user="alice")

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from realtime.ports import Claimed
+from realtime.ports import Claimed, Expired
 from tests.realtime.houses import Guest, House, houses, until
 from tests.realtime.living import SECONDS
 
@@ -109,6 +109,18 @@ async def test_a_client_that_is_away_and_was_claimed_elsewhere_is_not_away_here_
         await b.sessions[-1].keep([record._replace(node="b")], 60)
         await until(lambda: not len(a.server.returning.absence.away))
         assert a.hooks("expired") == []
+
+
+async def test_who_is_connected_has_not_expired_however_long_the_store_was_away() -> None:
+    async with houses("a") as (a,):
+        alice = await a.guest(user="alice")
+        await until(lambda: a.has_written)
+        record = await a.sessions[-1].claim(alice.pid or "", "a")
+        assert record is not None
+        a.sessions[-1].hear(Expired(record))
+        await until(lambda: a.has_written)
+        await alice.say("remember", "here", True)
+        assert (a.hooks("expired"), alice.client.wire.closed) == ([], None)
 
 
 async def test_at_the_end_everything_is_written() -> None:

@@ -266,7 +266,10 @@ class Lane:
         return mark
 
     def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str]) -> list[Member]:
+        """Not who is being let in again: that one is told from the log, when it has everything."""
         members = self._hub.select(self.namespace, None if rooms is None else list(rooms))
+        if self.keeper.returning:
+            members = [member for member in members if member.trail is None or not member.trail.returning]
         return [member for member in members if member.sid not in skip] if skip else members
 
     # --- what comes in
@@ -292,8 +295,6 @@ class Lane:
             self.mirror.add(entry, self._clock())
             mark = self._mark()
             members = [] if self._is_known(draft.id) else self._concerned(entry, channels)
-        if self.keeper.returning:
-            members = [member for member in members if member.trail is None or not member.trail.returning]
         said = item.said if item is not None and item.said is not None else Said.again(draft)
         reached = self._hub.deliver_said(self.namespace, said, mark, members, volatile=False, key=draft.key)
         if item is not None:

@@ -277,6 +277,18 @@ async def test_whoever_heard_something_without_a_place_is_not_proved_complete_un
 
 
 @pytest.mark.asyncio
+async def test_who_is_being_let_in_again_is_told_from_the_log_and_not_as_well_by_a_node_that_is_alone() -> None:
+    async with node("a", MemoryLogs(), bus_patience_seconds=0.02) as a:
+        ann, ben = await a.client("den"), await a.client("den")
+        _trail(a, ann).returning = True
+        a.lane.keeper.returning += 1
+        a.journal.away = True
+        await a.emit("hello", "den")
+        assert (heard(ann), heard(ben)) == ([], ["hello"])
+        assert a.lane.owes(["den"]), "so it is not let in before that is in the log"
+
+
+@pytest.mark.asyncio
 async def test_what_waits_is_bounded_and_what_is_given_up_is_counted() -> None:
     logs = MemoryLogs()
     async with node("a", logs, bus_patience_seconds=30, spool_limit_messages=3) as a, node("b", logs) as b:

@@ -155,7 +155,7 @@ class Application:
                     return  # it has left while the old connection ended
                 await self._authorize(typed, member, auth)
             reason = await self._unfit(typed, member)
-            if reason is not None:
+            if reason is not None and member.state is State.PENDING:
                 self.returning.start_clean(member, reason, self._host.core.new_sid())
                 await self._authorize(typed, member, auth)
                 await self.returning.unfit(member)

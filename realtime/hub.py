@@ -63,7 +63,7 @@ class Hub:
         self._leaving[member.namespace, member.sid] = member
         with self.changing:
             rooms = self.namespaces.get(member.namespace)
-            if rooms is not None:
+            if rooms is not None and rooms.everyone.get(member.sid) is member:
                 member.rooms_left = (member.sid, *rooms.detach(member.sid))
                 if not rooms.everyone:
                     self.namespaces.pop(member.namespace, None)
@@ -76,8 +76,8 @@ class Hub:
     def rename(self, member: Member, sid: str, *, keep_rooms: bool = True) -> bool:
         """A member that nobody knows yet gets another sid. False where somebody has it. Hold ``changing``."""
         rooms = self.namespaces.get(member.namespace)
-        if rooms is None or member.sid not in rooms.everyone or sid in rooms.everyone:
-            return False
+        if rooms is None or rooms.everyone.get(member.sid) is not member or sid in rooms.everyone:
+            return False  # by now its sid may be that of somebody else, who is let in as this client
         before = member.sid
         joined: tuple[Any, ...] = rooms.detach(before)
         member.sid = sid

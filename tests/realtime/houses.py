@@ -48,6 +48,8 @@ class FaultySessions(MemorySessions):
     """``away``: it answers nothing but errors. ``deaf``: nobody tells it anything."""
 
     away = False
+    gate: asyncio.Event | None = None
+    """The next claim waits for it."""
 
     def _check(self) -> None:
         if self.away:
@@ -63,6 +65,10 @@ class FaultySessions(MemorySessions):
 
     async def claim(self, pid: str, node: str) -> Record | None:
         self._check()
+        if self.gate is not None:
+            gate, self.gate = self.gate, None
+            await gate.wait()
+            self._check()
         return await super().claim(pid, node)
 
 

@@ -202,6 +202,31 @@ async def test_time_is_over_on_one_node() -> None:
         assert (await moved(alice, b).come())["reason"] == "unknown"
 
 
+async def test_a_first_attempt_that_was_cut_and_fails_late_does_not_harm_the_second() -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await a.written(alice)
+        gate = b.sessions[-1].gate = asyncio.Event()
+        first = asyncio.ensure_future(moved(alice, b).come())
+        await until(lambda: b.sessions[-1].gate is None)
+        alice.cut()
+        first.cancel()
+        b.gate.clear()
+        second = asyncio.ensure_future(alice.come())
+        await until(lambda: len(b.hooks("authorize")) == 2)
+        b.sessions[-1].away = True
+        gate.set()
+        for _ in range(20):
+            await asyncio.wait({second}, timeout=0)
+        b.sessions[-1].away = False
+        b.gate.set()
+        await second
+        await alice.say("join", "lobby")
+        await b.chat.emit("note", 1, to="lobby")
+        assert await alice.catch_up() == [1]
+        assert b.server.hub.is_connected(alice.sid, "/chat")
+
+
 async def test_of_a_node_that_died_another_tells_who_did_not_come_back() -> None:
     async with houses("a", "b", recovery_window_seconds=0.3) as (a, b):
         alice = await a.guest(user="alice")

@@ -229,10 +229,10 @@ class BoundedHttp(HttpToolsProtocol):
         """Answer and end. Among the answers of earlier requests, or after its own, there is no place for this one."""
         self._note(refusal.code)
         self._deaf = True
+        self._since = self.loop.time()
         if self._due is _BODY or self._answering:
             self.transport.close()
             return
-        self._since = self.loop.time()
         self.transport.write(refusal.response(self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -256,7 +256,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._note("unread")
             self.transport.abort()
         elif self.transport.is_closing():
-            return
+            if self._deaf and self._since is not None and now - self._since > 2 * self.LINGER_SECONDS:
+                self.transport.abort()  # TLS takes what its client still says for half a minute
         elif self._wants_no_more:
             self._heard = now
             self._since = now if self._since is not None else None

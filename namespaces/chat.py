@@ -30,6 +30,7 @@ from realtime import (
     Settings,
     Socket,
     StoredMessage,
+    check_room,
     direct_room,
     event,
     is_system_room,
@@ -37,7 +38,6 @@ from realtime import (
     name_key,
     new_id,
     now_iso,
-    problem_with_name,
     problem_with_user,
     user_room,
 )
@@ -365,11 +365,7 @@ class Chat(Namespace):
     # --- doors
 
     def check_readable(self, room: str) -> None:
-        problem = problem_with_name(room, "room", self._settings.room_name_limit_characters)
-        if problem is not None:
-            raise PayloadError(problem)
-        if is_system_room(room):
-            raise AccessError("This room belongs to the system", code="system_room")
+        check_room(room, self._settings.room_name_limit_characters)
 
     @staticmethod
     def check_present(socket: Socket, room: str) -> None:

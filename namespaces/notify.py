@@ -17,16 +17,14 @@ from realtime import (
     Answers,
     Identity,
     Namespace,
-    PayloadError,
     PlainDialect,
     Settings,
     Since,
     Socket,
+    check_room,
     event,
-    is_system_room,
     new_id,
     now_iso,
-    problem_with_name,
     stream_opening,
     stream_text,
 )
@@ -112,7 +110,7 @@ class Notify(Namespace):
     @event
     async def publish(self, socket: Socket, data: TopicNotice) -> dict[str, Any]:
         """Needs the scope ``notify:publish:TOPIC`` in a token, whatever the environment."""
-        check_topic(data.topic, self._settings.room_name_limit_characters)
+        check_room(data.topic, self._settings.room_name_limit_characters, "topic")
         check_scope(socket.user, data.topic)
         return await self.send(data.topic, data)
 
@@ -134,7 +132,7 @@ class Notify(Namespace):
         self, request: HTTPConnection, topic: str, notice: Notice, idempotency_key: str | None
     ) -> dict[str, Any]:
         """Publish once for each key: a repeated request gets the first answer, a different body 409."""
-        check_topic(topic, self._settings.room_name_limit_characters)
+        check_room(topic, self._settings.room_name_limit_characters, "topic")
         identity = self._doorman.by_token(request)
         if self._settings.production:
             check_scope(identity, topic)
@@ -146,14 +144,6 @@ class Notify(Namespace):
     def follow(self, request: HTTPConnection, topic: str) -> Awaitable[Response]:
         """A topic as Server-Sent Events; ``Last-Event-ID`` resumes."""
         return self.stream(request, topic, dialect=STREAM)
-
-
-def check_topic(topic: str, limit: int) -> None:
-    problem = problem_with_name(topic, "topic", limit)
-    if problem is not None:
-        raise PayloadError(problem)
-    if is_system_room(topic):
-        raise AccessError("This topic belongs to the system", code="system_room")
 
 
 def check_scope(identity: Identity | None, topic: str) -> None:

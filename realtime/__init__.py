@@ -7,7 +7,7 @@ from realtime.app import Realtime
 from realtime.calls import ClientGone, InboxFull
 from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
 from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
-from realtime.context import Socket
+from realtime.context import Socket, check_room
 from realtime.drops import Dropped
 from realtime.emitted import BusState, Emitted
 from realtime.errors import (
@@ -75,6 +75,7 @@ __all__ = [
     "StoredMessage",
     "Tokens",
     "UsageError",
+    "check_room",
     "direct_room",
     "error_details",
     "event",

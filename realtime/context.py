@@ -236,13 +236,16 @@ class Socket:
 NOT_YOURS: Final = "This room belongs to the system"
 
 
-def check_room(room: str, limit: int = NAME_LIMIT) -> None:
-    """A room that a client may name. Raises PayloadError or AccessError."""
-    problem = problem_with_name(room, "room", limit)
+def check_room(room: str, limit: int = NAME_LIMIT, what: str = "room") -> None:
+    """A room that a client may name; ``limit`` is in characters, ``what`` is the word for it in a sentence.
+
+    Raises PayloadError for a bad name, AccessError for a room of the system.
+    """
+    problem = problem_with_name(room, what, limit)
     if problem is not None:
         raise PayloadError(problem)
     if is_system_room(room):
-        raise AccessError(NOT_YOURS, code="system_room")
+        raise AccessError(f"This {what} belongs to the system", code="system_room")
 
 
 def on_loop_of(member: Member, call: Callable[..., object], *args: Any) -> None:

@@ -217,6 +217,7 @@ class Incoming:
             while batch := self.watches.next(WATCH_BATCH):
                 if not await self._ask_for(batch):
                     await asyncio.sleep(RETRY_SECONDS)
+                await self._sweep()  # also while there is no end of new ones, or no room for them
 
     async def _ask_for(self, batch: list[Channel]) -> bool:
         try:
@@ -330,6 +331,7 @@ class Incoming:
     async def _compare(self) -> None:
         """What was missed is found: of each channel that is watched the log tells how far it is."""
         self._in_doubt = False
+        reaching = list(self._reaching)
         try:
             newest = await self.journal.newest(self.namespace)
             heads = await self.journal.heads(self.namespace, self.watches.standing)
@@ -339,6 +341,9 @@ class Incoming:
         self._compared_at = self._clock()
         self._late_at = None
         self.learn(newest)
+        for offset, done in reaching:
+            if offset > newest.offset and not done.done():
+                done.set_result(False)  # the log ends before
         assert self.merge is not None
         certain = not self._broken and not self._in_doubt
         self._go_on(self.merge.compare(newest, heads, self._clock(), certain=certain))

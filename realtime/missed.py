@@ -93,6 +93,8 @@ class Missed:
                 return await self._read(keeper, lane, channels, start)
         except (OutsideError, TimeoutError):
             return "bus"
+        finally:  # rooms it had left before, and any where it leaves while it is asked, are nobody's
+            lane.spare(*(each for each in channels if not self._hub.is_watched(namespace, each)))
 
     async def _read(self, keeper: Keeper, lane: Lane, channels: Collection[Channel], start: Position) -> str | None:
         reader = self._reader(lane)
@@ -102,7 +104,8 @@ class Missed:
                 continue
             # What it has heard elsewhere must not come to it here once more, nor an offset that is less.
             if lane.newest.offset < start.offset and not await lane.reach(start):
-                return "bus"
+                known = not lane.alone and start.offset > lane.incoming.newest_known
+                return "gone" if known else "bus"  # the log ends before: nobody was ever given this, or it was lost
             if keeper.log.since_in(channels, start) is not None:
                 return None
             excerpt = await reader.read(start, max(start.offset, *map(lane.seen, channels)))

@@ -82,7 +82,10 @@ if over > 0 then
     end
     answer[1] = over
 end
-for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], 2 * (ttl + after)) end
+for i = 1, 3 do  -- never shorter than for those that lie here longer
+    local most = 2 * (ttl + after)
+    if redis.call('PTTL', KEYS[i]) < most then redis.call('PEXPIRE', KEYS[i], most) end
+end
 return answer
 """
 )

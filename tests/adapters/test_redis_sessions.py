@@ -443,3 +443,19 @@ def test_a_record_of_another_form(header: object) -> None:
     with pytest.raises(RefusedMessage) as refusal:
         read_session(SIGNER, {b"r": sealed, b"c": b"0"}, "pid")
     assert refusal.value.reason == "garbled"
+
+
+@pytest.mark.asyncio
+async def test_who_lies_here_for_a_short_time_takes_nobody_else_out_of_the_rooms(redis_server: RedisServer) -> None:
+    node = sessions(redis_server.url, "a")
+    try:
+        bucket = name_of("pid of alice")[0]
+        names = (f"short {number}" for number in range(10_000))
+        short = next(name for name in names if name_of(f"pid of {name}")[0] == bucket)
+        await soon(node.keep([record("alice", "lobby")], LONG_SECONDS))
+        await soon(node.keep([record(short)], 0.05))
+        key = node._keys[bucket][0]
+        assert await soon(node._shards.send(key, b"PTTL", key)) > 1_000 * LONG_SECONDS
+        assert await soon(node.forget_room("/chat", "lobby")) == 1
+    finally:
+        await node.close()

@@ -191,3 +191,50 @@ async def test_what_is_given_up_while_somebody_waits_for_it() -> None:
         here.incoming.spare(["a"])
         await until(lambda: here.journal.unwatched == ["a"])
         assert not here.incoming.is_watched(["a"])
+
+
+@pytest.mark.asyncio
+async def test_what_nobody_needs_is_given_up_also_while_there_is_no_end_of_new_channels() -> None:
+    async with place() as here:
+        await here.watch("a")
+        here.incoming.watches._linger = 0.0
+        here.journal.away = True  # what is asked for is never answered, so there is always something to ask for
+        here.incoming.need(["b"])
+        await until(lambda: here.ledger.failures >= 1)
+        here.incoming.spare(["a"])
+        await until(lambda: here.journal.unwatched == ["a"])
+
+
+@pytest.mark.asyncio
+async def test_and_while_it_is_answered_and_there_is_more() -> None:
+    async with place() as here:
+        await here.watch("a")
+        here.incoming.watches._linger = 0.0
+        watch, asked = here.journal.watch, 0
+
+        async def watch_and_want(namespace: str, *channels: Channel) -> Position:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                here.incoming.spare(["a"])
+            if asked < 50 and not here.journal.unwatched:
+                here.incoming.need([f"room {asked}"])
+            return await watch(namespace, *channels)
+
+        here.journal.watch = watch_and_want  # type: ignore[method-assign]
+        here.incoming.need(["first"])
+        await until(lambda: here.journal.unwatched == ["a"])
+        assert asked < 50
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_for_a_place_behind_the_end_of_the_log() -> None:
+    async with place() as here:
+        await here.watch("a")
+        end = (await here.say("elsewhere")).position
+        reaching = here.incoming.reach(end)
+        assert not isinstance(reaching, bool)
+        assert await asyncio.wait_for(reaching, 5) is True
+        beyond = here.incoming.reach(end._replace(offset=1 << 52))
+        assert not isinstance(beyond, bool)
+        assert await asyncio.wait_for(beyond, 2) is False

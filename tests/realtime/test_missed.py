@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from realtime.lane import Lane
 from realtime.positions import Position
 from realtime.testing import MemoryClient
 from tests.realtime.houses import House, houses, until
@@ -89,3 +90,27 @@ async def test_a_namespace_that_keeps_nothing_has_nothing_to_read() -> None:
         assert await a.server.missed.look_back("/plain", ("x",), Position("e", 1)) is None
         client = MemoryClient(a.server)
         assert await client.connect("/plain")
+
+
+async def test_a_place_behind_the_end_of_the_log_is_gone_at_once() -> None:
+    async with houses("a", "b") as (a, b):
+        bob = await b.guest(user="bob")
+        await bob.say("join", "lobby")
+        start = Position.parse(str((await a.chat.emit("note", 0, to="lobby")).offset))
+        assert start is not None
+        reads = b.journals[-1].reads
+        assert await told(b, start._replace(offset=1 << 52), "lobby") == "gone"
+        assert b.journals[-1].reads - reads <= 2, "nobody asks the log again and again for what cannot be"
+
+
+async def test_rooms_that_were_only_looked_back_at_are_not_watched_for_ever() -> None:
+    async with houses("a", "b") as (a, b):
+        bob = await b.guest(user="bob")
+        await bob.say("join", "mine")
+        start = str((await a.chat.emit("note", 0, to="lobby")).offset)
+        lane = b.server.hub.keepers["/chat"].lane
+        assert isinstance(lane, Lane)
+        lane.incoming.watches._linger = 0.01
+        assert await told(b, start, "lobby", "mine") == []
+        await until(lambda: "lobby" in b.journals[-1].unwatched)
+        assert lane.incoming.watches.stands("mine")

@@ -187,7 +187,7 @@ async def latency(bout: Bout, cluster: Cluster) -> None:
     warm = Torrent(publishers, bout.to("all"), audience, first)
     await warm.pace(bout.scale.warm_seconds, rate)
     work = Torrent(publishers, bout.to("all"), audience, first + warm.sent)
-    meter = Meter()
+    meter = Meter(**cluster.processes())
     meter.start()
     await work.pace(bout.scale.seconds, rate)
     meter.stop()
@@ -196,6 +196,9 @@ async def latency(bout: Bout, cluster: Cluster) -> None:
     assert found is not None
     name = f"publisher on A to a client of B, {rate:,.0f} emissions/s"
     bout.found[name] = {"p50_ms": found.p50, "p99_ms": found.p99, "generator": meter.core("generator") / 100}
+    bout.found[f"– saying, {rate:,.0f} emissions/s"] = {"cpu_us": meter.us("a", work.sent)}
+    bout.found[f"– hearing, {rate:,.0f} emissions/s for one member"] = {"cpu_us": meter.us("b", work.sent)}
+    bout.found[f"– Redis, {rate:,.0f} emissions/s"] = {"cpu_us": meter.us("redis", work.sent)}
 
 
 async def most(bout: Bout, cluster: Cluster) -> None:

@@ -201,7 +201,7 @@ class Lane:
         entry = item.entry
         assert entry is not None
         self.incoming.learn(entry.position)
-        if self.incoming.is_watched(entry.draft.channels):
+        if self._is_expected(item):
             self.incoming.expect()  # it comes in with what others say, in its place
         else:
             self._come_out(item, 0)
@@ -327,12 +327,13 @@ class Lane:
                 self._come_out(item, 0)  # whoever is in its rooms now came after it
 
     def _is_expected(self, item: Item) -> bool:
+        """Will it come out here, in this log or in one that is not known yet?"""
         merge, entry = self.incoming.merge, item.entry
         assert merge is not None
         assert entry is not None
-        return entry.position.epoch == merge.epoch and any(
-            merge.watches(channel) and merge.seen(channel) < entry.offset for channel in entry.draft.channels
-        )
+        watched = [channel for channel in entry.draft.channels if merge.watches(channel)]
+        behind = any(merge.seen(channel) < entry.offset for channel in watched)
+        return bool(watched) and (behind or entry.position.epoch != merge.epoch)
 
     def turned(self, position: Position) -> None:
         if self._known:

@@ -29,6 +29,7 @@ class FaultyJournal(MemoryJournal):
         self.away = self.deaf = False
         self.refusing: Exception | None = None
         self.gate: asyncio.Event | None = None
+        self.watch_gate: asyncio.Event | None = None
         self.appended: list[Draft] = []
         self.watching: list[tuple[Channel, ...]] = []
         self.unwatched: list[Channel] = []
@@ -59,6 +60,8 @@ class FaultyJournal(MemoryJournal):
     async def watch(self, namespace: str, *channels: Channel) -> Position:
         self._answer()
         self.watching.append(channels)
+        if self.watch_gate is not None:
+            await self.watch_gate.wait()
         return await super().watch(namespace, *channels)
 
     async def unwatch(self, namespace: str, *channels: Channel) -> None:

@@ -238,3 +238,17 @@ async def test_nobody_waits_for_a_place_behind_the_end_of_the_log() -> None:
         beyond = here.incoming.reach(end._replace(offset=1 << 52))
         assert not isinstance(beyond, bool)
         assert await asyncio.wait_for(beyond, 2) is False
+
+
+@pytest.mark.asyncio
+async def test_while_the_subscription_is_broken_nothing_live_overtakes_what_is_missing() -> None:
+    async with place() as here:
+        await here.watch("a", "b")
+        here.incoming.notice(NoticeKind.BROKEN)
+        await until(lambda: not here.incoming._in_doubt)  # the log was asked once
+        here.journal.deaf = True
+        await here.say("b")
+        here.journal.deaf = False
+        await here.say("a")
+        await until(lambda: len(here.ledger.out) == 2)
+        assert here.ledger.out == [1, 2]

@@ -74,6 +74,8 @@ class SessionStore:
         self._due: OrderedDict[str, float] = OrderedDict()
         """Members whose records are written again, by pid, and when."""
         self._changed: dict[str, Member] = {}
+        self._writing: dict[str, Member] = {}
+        """Of these the records are on their way."""
         self._left: dict[str, None] = {}
         self._over: dict[str, None] = {}
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
@@ -129,10 +131,13 @@ class SessionStore:
 
     async def kept(self, member: Member) -> None:
         """Returns when what changed is written, or the store takes too long over it."""
-        if self._failing or member.trail is None or member.trail.pid not in self._changed:
+        if self._failing or member.trail is None or self._is_written(member.trail.pid):
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._call(lambda: self._until_written(member.trail.pid)), PATIENCE_SECONDS)
+
+    def _is_written(self, pid: str) -> bool:
+        return pid not in self._changed and pid not in self._writing
 
     async def _until_written(self, pid: str) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -262,9 +267,9 @@ class SessionStore:
             for record in records:
                 self._left.pop(record.pid, None)
         members = {pid: self._changed[pid] for pid in _first(self._changed)}
-        records = self._records_of(members)
         for pid in members:
             self._changed.pop(pid, None)
+        records, self._writing = self._records_of(members), members
         try:
             await self._keep(records, self._lease)
         except BaseException:
@@ -272,12 +277,14 @@ class SessionStore:
                 if pid in self._absence.live:
                     self._changed.setdefault(pid, member)
             raise
+        finally:
+            self._writing = {}
         when = asyncio.get_running_loop().time() + self._refresh
         for record in records:
             if record.pid in self._absence.live:
                 self._due[record.pid] = when
                 self._due.move_to_end(record.pid)
-        self._answer(lambda pid: pid not in self._changed)
+        self._answer(self._is_written)
 
     def _answer(self, is_done: Callable[[str], bool]) -> None:
         """Who waits need not wait any longer."""

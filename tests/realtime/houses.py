@@ -92,8 +92,7 @@ class House(Place):
         super().__init__(
             partial(Server, manager, metrics=metrics, open_journal=journal, open_sessions=sessions),
             node=name,
-            bus_patience_seconds=0.5,
-            **settings,
+            **{"bus_patience_seconds": 0.5, **settings},
         )
         self.server.returning.absence.clock = houses.store.clock
         self._houses = houses

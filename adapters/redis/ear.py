@@ -65,6 +65,8 @@ class Ear:
         self._failures = 0
         self._since: float | None = None
         self._lost: float | None = None
+        self._told: set[str] = set()
+        """What was logged of this break: each reason once."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -204,12 +206,16 @@ class Ear:
         self._shards.distrust()
         if link is not None and self._connections is not None:
             await self._connections.cut(link)
+        what = error.message if isinstance(error, OutsideError) else f"Redis {describe(error)}"
+        if self._lost is not None and what not in self._told:
+            log.warning("The subscription at %s is still lost: %s", self._shown, what)
+        self._told.add(what)
         if self._lost is None:
+            self._told = {what}
             now = asyncio.get_running_loop().time()
             if self._since is not None and now - self._since > STEADY_SECONDS:
                 self._failures = 0
             self._lost = now
-            what = error.message if isinstance(error, OutsideError) else f"Redis {describe(error)}"
             log.warning("The subscription at %s is lost: %s; trying again", self._shown, what)
             self._broken()
         await asyncio.sleep(self._backoff.compute(self._failures))

@@ -14,6 +14,7 @@ from adapters.redis.address import Address
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import token
 from adapters.redis.message import mark_volatile, previous_offsets, read_kept, seal_draft
+from adapters.redis.publisher import RETRY_SECONDS, LoginRefused
 from adapters.redis.scripts import LogLimits, Scripts
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.shards import Shards
@@ -82,6 +83,8 @@ class RedisJournal:
             epoch, offset, before, what = await self._run(
                 stream, "append", sealed, *named, *stream.seen.arguments, _fresh(), *channels
             )
+        except LoginRefused as refused:  # that says nothing of this draft: it is kept when an operator has acted
+            raise OutsideError(refused.message, retry_after=RETRY_SECONDS) from None
         except BaseException:
             self._remember(draft.id, now)
             raise

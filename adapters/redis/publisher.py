@@ -54,6 +54,10 @@ class CommandRefused(OutsideError):
         self.error = error
 
 
+class LoginRefused(OutsideError):
+    """Redis took neither the user nor the password: of no use to ask again before an operator has acted."""
+
+
 @dataclass(slots=True)
 class _Order:
     command: tuple[bytes, ...]
@@ -150,8 +154,10 @@ class Publisher:
                 await link.write(*(order.command for order in batch))
                 for order in batch:
                     await _answer(link, order)
+        except _OF_NO_USE as error:
+            _fail(batch, LoginRefused(f"Redis {describe(error)}"))
         except FAILURES as error:
-            _fail(batch, _failure(describe(error), retry=not isinstance(error, _OF_NO_USE)))
+            _fail(batch, _failure(describe(error)))
         except Exception:
             log.exception("The bus could not publish")  # a defect, ours or redis-py's: the next batch may do better
             _fail(batch, _failure("could not be asked"))
@@ -181,5 +187,5 @@ def _look_away(answer: Future[Any]) -> None:
         answer.exception()
 
 
-def _failure(sentence: str, *, retry: bool = True) -> OutsideError:
-    return OutsideError(f"Redis {sentence}", retry_after=RETRY_SECONDS if retry else None)
+def _failure(sentence: str) -> OutsideError:
+    return OutsideError(f"Redis {sentence}", retry_after=RETRY_SECONDS)

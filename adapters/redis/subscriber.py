@@ -45,6 +45,8 @@ class Subscriber:
         self._closed = False
         self._since: float | None = None
         self._lost: float | None = None
+        self._told: set[str] = set()
+        """What was logged of this break: each reason once."""
         self.stands = asyncio.Event()
         """Set while the channel is subscribed to, as far as is known."""
 
@@ -105,11 +107,14 @@ class Subscriber:
         self.stands.clear()
         if link is not None:
             await self._connections.cut(link)
-        now = asyncio.get_running_loop().time()
+        now, what = asyncio.get_running_loop().time(), describe(error)
+        if self._lost is not None and what not in self._told:  # the password was changed, say: it ends if somebody acts
+            log.warning("The bus at %s is still lost: Redis %s", self._address.shown, what)
+        self._told.add(what)
         if self._lost is None:
-            self._lost = now
+            self._lost, self._told = now, {what}
             self._metrics.bus_up.set(0)
-            log.warning("The bus at %s is lost: Redis %s; trying again", self._address.shown, describe(error))
+            log.warning("The bus at %s is lost: Redis %s; trying again", self._address.shown, what)
             if self._since is not None and now - self._since > STEADY_SECONDS:
                 self._failures = 0
         await asyncio.sleep(self._backoff.compute(self._failures))

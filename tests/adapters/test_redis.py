@@ -21,6 +21,7 @@ from realtime.errors import LimitError, OutsideError, UsageError
 from realtime.metrics import Metrics
 from realtime.ports import Bus
 from realtime.testing.bus import BusContract, hearing
+from tests.behaviour.stage import until
 from tests.redis_server import RedisServer, Sentinel, redis_server, shared_redis
 
 __all__ = ["redis_server", "shared_redis"]  # fixtures
@@ -440,3 +441,21 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(url: str) -> 
         open_bus(url, CHANNEL, Metrics())
     assert "pw" not in str(failure.value)
     assert failure.value.__suppress_context__ or failure.value.__context__ is None
+
+
+@pytest.mark.asyncio
+async def test_a_password_that_was_changed_meanwhile_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer() as server:
+        async with opened(server.url) as bus:
+            await bus.ping()
+            listening = asyncio.ensure_future(anext(bus.listen()))
+            admin = server.admin()
+            try:
+                await until(lambda: admin.pubsub_numsub(CHANNEL)[0][1])
+                admin.config_set("requirepass", "another")
+                admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                await until(lambda: "refused the user or the password" in caplog.text)
+                assert caplog.text.count("is lost") == caplog.text.count("is still lost") == 1
+            finally:
+                admin.close()
+                listening.cancel()

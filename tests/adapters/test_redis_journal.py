@@ -561,3 +561,24 @@ async def test_servers_without_sharded_channels(redis_server: RedisServer, admin
         await here.journal.tell(draft(2, "lobby"))
         await there.until(lambda: len(there.heard) == 2)
         assert there.entries == [kept]
+
+
+@pytest.mark.asyncio
+async def test_what_a_changed_password_refuses_may_be_offered_again(redis_server: RedisServer, admin: Any) -> None:
+    """Else what is said until an operator has acted would be lost for every other instance."""
+    node = journal(redis_server.url, "a")
+    try:
+        first = await keep(node, draft(1))
+        admin.config_set("requirepass", "another")
+        admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        failures: list[OutsideError] = []
+        while not failures or "password" not in failures[-1].message:  # the first may find its link cut
+            assert len(failures) < 5, failures
+            with pytest.raises(OutsideError) as failure:
+                await node.append(draft(2))
+            failures.append(failure.value)
+        assert failures[-1].retry_after is not None
+        admin.config_set("requirepass", "")
+        assert (await keep(node, draft(2))).position == Position(first.position.epoch, 2)
+    finally:
+        await node.close()

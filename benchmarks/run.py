@@ -86,13 +86,19 @@ def measure(contestants: Sequence[Contestant], wanted: Sequence[Group], scale: S
     pinned = cores()
     if pinned is not None:
         os.sched_setaffinity(0, {pinned[1]})
+    one_round = [(group, *each) for group in wanted for each in ready if group.needs not in each[0].lacks]
+    started = time.monotonic()
     for number in range(1, rounds + 1):
-        for group in wanted:
-            for contestant, command in ready:
-                if group.needs not in contestant.lacks:
-                    _say(f"round {number} of {rounds}: {group.name}, {contestant.title}")
-                    _one(contestant, command, group, scale, number, pinned[0] if pinned else None, report)
+        left = "" if number == 1 else f" ({_minutes_left(started, number - 1, rounds)} min to go at its beginning)"
+        for group, contestant, command in one_round:
+            _say(f"round {number} of {rounds}{left}: {group.name}, {contestant.title}")
+            _one(contestant, command, group, scale, number, pinned[0] if pinned else None, report)
     return report
+
+
+def _minutes_left(started: float, done: int, rounds: int) -> int:
+    """All rounds are alike."""
+    return round((time.monotonic() - started) / done * (rounds - done) / 60)
 
 
 def _one(

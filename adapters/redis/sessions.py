@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
@@ -36,6 +36,8 @@ LIMIT: Final = 500_000
 """Sessions in Redis, all nodes together; about 1 kB each. Beyond it the oldest go first."""
 BATCH: Final = 100
 """Records in one script; it stops Redis for about 1 ms."""
+ROUND_BYTES: Final = 1 << 22
+"""Data of records on their way at once: each has a second, and what waits for Redis is bounded."""
 PAGE: Final = 500
 """Sessions looked through in one script."""
 GRACE_SECONDS: Final = 1.0
@@ -84,9 +86,10 @@ class RedisSessions:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._subscriber.stands.wait()
         ends = asyncio.get_running_loop().time() + seconds
-        batches = [batch for part in self._by_bucket(records) for batch in _cut(part[1], BATCH, part[0])]
-        answers = await asyncio.gather(*(self._keep(bucket, batch, seconds) for bucket, batch in batches))
-        taken = {pid for pids in answers for pid in pids}
+        taken: set[str] = set()
+        for batches in _rounds(self._by_bucket(records)):
+            answers = await asyncio.gather(*(self._keep(bucket, batch, seconds) for bucket, batch in batches))
+            taken.update(pid for pids in answers for pid in pids)
         for record in records:
             self._kept.pop(record.pid, None)
             if record.pid not in taken:
@@ -255,6 +258,23 @@ class RedisSessions:
             if record is not None:
                 await self._inflow.room()
                 self._inflow.push(Expired(record))
+
+
+def _rounds(buckets: Iterable[tuple[int, list[Record]]]) -> Iterator[list[tuple[int, list[Record]]]]:
+    """What goes out together: all at once, unless that is a lot."""
+    together: list[tuple[int, list[Record]]] = []
+    size = 0
+    for bucket, records in buckets:
+        for record in records:
+            if size > ROUND_BYTES:
+                yield together
+                together, size = [], 0
+            if not together or together[-1][0] != bucket or len(together[-1][1]) >= BATCH:
+                together.append((bucket, []))
+            together[-1][1].append(record)
+            size += len(record.data)
+    if together:
+        yield together
 
 
 def _cut(items: list[Any], size: int, bucket: int) -> list[tuple[int, list[Any]]]:

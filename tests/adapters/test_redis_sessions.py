@@ -459,3 +459,18 @@ async def test_who_lies_here_for_a_short_time_takes_nobody_else_out_of_the_rooms
         assert await soon(node.forget_room("/chat", "lobby")) == 1
     finally:
         await node.close()
+
+
+@pytest.mark.asyncio
+async def test_clients_with_much_data_are_written_all_the_same(redis_server: RedisServer) -> None:
+    """Else nobody's session would be: what was not taken together is tried again together."""
+    node = sessions(redis_server.url, "a")
+    try:
+        data = b'"%b"' % (b"x" * 300_000)
+        records = [record(str(number))._replace(data=data) for number in range(250)]
+        assert not await soon(node.keep(records, LONG_SECONDS))
+        found = await soon(node.look(records[-1].pid))
+        assert found is not None
+        assert found.data == data
+    finally:
+        await node.close()

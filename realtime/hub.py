@@ -6,6 +6,7 @@ without ``await``. The hub delivers here and only here: other nodes are the bus'
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from realtime.away import Away
-from realtime.codecs import Encoded
+from realtime.codecs import Dialect, Encoded
 from realtime.emitted import BusState, Emitted
 from realtime.keeper import Keeper, Watching, is_nobody, noted, spoken
 from realtime.metrics import Metrics
@@ -22,6 +23,8 @@ from realtime.positions import Channel
 from realtime.rooms import Rooms, Target
 from realtime.said import Said
 from realtime.session import Member, Session, State
+
+logger = logging.getLogger("realtime")
 
 JOINED = State.JOINED  # looking a member up in its Enum costs more than the comparison it is for
 authorizing: ContextVar[Member | None] = ContextVar("authorizing", default=None)
@@ -264,8 +267,18 @@ class Hub:
         if not members:
             return 0
         started = perf_counter()
-        forms = {each: spoken(each, namespace, said, mark) for each in {member.session.dialect for member in members}}
+        dialects = {member.session.dialect for member in members}
+        forms = {each: self._speak(each, namespace, said, mark) for each in dialects}
         return self._hand_out(namespace, members, forms, started, volatile, key)
+
+    def _speak(self, dialect: Dialect, namespace: str, said: Said, mark: str) -> Encoded | None:
+        """It is said to others already: a dialect that has no words for it is in nobody's way."""
+        try:
+            return spoken(dialect, namespace, said, mark)
+        except Exception:
+            logger.exception("%s of %s cannot be said in %s", said.name, namespace, dialect.name)
+            self._metrics.drops.add("dialect")
+            return None
 
     def _hand_out(
         self,

@@ -227,7 +227,7 @@ class Lane:
     def _deliver_without_place(self, item: Item) -> None:
         for member in self._members(item.draft.rooms, item.draft.skip):
             if member.trail is not None:
-                member.trail.unproved = member.trail.unproved or "alone"
+                member.trail.heard_alone(item.draft.id)
         reached = self._say_here(item.draft, item.said, volatile=False)
         self._debts.delivered(item)
         place = None if item.entry is None else str(item.entry.position)

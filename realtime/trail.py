@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from realtime.away import Absent
 from realtime.journal import Past
-from realtime.positions import Channel, Entry, Position
+from realtime.positions import Channel, DraftId, Entry, Position
 from realtime.recovery import Record, Refused, Stay, channels_of, hearing, starting_point
 
 LEFT_LIMIT: Final = 100
@@ -38,8 +38,8 @@ class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_changes", "_due", "_left", "_moved", "_stays", "_told", "absent", "catching_up", "confirmed", "kept",
-        "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
+        "_base", "_beforehand", "_changes", "_due", "_left", "_moved", "_stays", "_told", "absent", "catching_up",
+        "confirmed", "kept", "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
         "taken", "unproved", "upto",
     )  # fmt: skip
 
@@ -91,6 +91,8 @@ class Trail:
         """What the authorise step had entered, until it does so again."""
         self._changes: list[tuple[bool, Any, int]] = []
         """What the authorise step has entered and left."""
+        self._beforehand: set[DraftId] = set()
+        """What it is told after CONNECT without a place: not from the log as well."""
         self.unproved: str | None = None
         """Why it cannot be proved complete: ``alone`` (it heard something that has no place yet), ``lost``."""
 
@@ -104,6 +106,12 @@ class Trail:
         elif self.record is None and (self._base.epoch != position.epoch or self._base.offset < position.offset):
             self._base = position
             self.upto = max(self.upto, position.offset)
+
+    def heard_alone(self, id: DraftId) -> None:
+        """It was told something that has no place yet."""
+        self.unproved = self.unproved or "alone"
+        if self.returning:
+            self._beforehand.add(id)
 
     def proved(self, upto: int) -> None:
         """What it heard without a place has one now, this or an earlier one: who shows an older offset starts clean."""
@@ -234,7 +242,8 @@ class Trail:
 
     def tell(self, entries: Iterable[Entry], wanted: Wanted) -> None:
         """The same, with what was found elsewhere of what it wants."""
-        told = list(filter(wanted.heard, entries))
+        known, self._beforehand = self._beforehand, set()
+        told = [entry for entry in filter(wanted.heard, entries) if entry.draft.id not in known]
         self.missed = iter([entry for entry in told if entry.offset <= self.upto])
         self.meanwhile = [entry for entry in told if entry.offset > self.upto]
         self._told = max(self._told, *[entry.offset for entry in told]) if told else self._told

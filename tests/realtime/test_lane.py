@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from realtime import BusState, OutsideError, UsageError
+from realtime import BusState, OutsideError, PlainDialect, UsageError
 from realtime.debts import UNPROVED
 from realtime.ports import Notice, NoticeKind
 from tests.realtime.living import SECONDS
@@ -494,3 +494,21 @@ async def test_what_is_offered_again_and_known_to_everybody_is_settled_at_once(m
         await until(lambda: len(a.journal.appended) == 2)
         await until(lambda: not a.lane.owes(["den"]) and not list(a.lane.outgoing.spool.kept))
         assert heard(ann) == ["one"]
+
+
+@pytest.mark.asyncio
+async def test_a_dialect_without_words_for_it_is_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
+    def say(name: str, data: Any) -> str:
+        raise ValueError("not in this form")
+
+    async with node("a", MemoryLogs(), bus_patience_seconds=0.05) as a:
+        ann, ben = await a.client("den"), await a.client("den")
+        odd = a.server.hub.find(ben.sid, SPACE)
+        assert odd is not None
+        odd.session.dialect = PlainDialect(say)
+        assert await a.emit("hello", "den") == 1
+        a.journal.away = True
+        assert await a.emit("alone", "den") == 1
+        assert heard(ann) == ["hello", "alone"]
+        assert a.server.metrics.drops.value("dialect") == 2
+        assert "not in this form" in caplog.text

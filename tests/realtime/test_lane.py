@@ -512,3 +512,30 @@ async def test_a_dialect_without_words_for_it_is_in_nobodys_way(caplog: pytest.L
         assert heard(ann) == ["hello", "alone"]
         assert a.server.metrics.drops.value("dialect") == 2
         assert "not in this form" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_who_is_being_let_in_hears_what_is_said_alone_once_also_where_it_was_handed_over_since() -> None:
+    async with node("a", MemoryLogs(), bus_patience_seconds=0.02) as a:
+        gate, inside = asyncio.Event(), asyncio.Event()
+
+        async def authorize() -> None:
+            inside.set()
+            await gate.wait()
+
+        await a.client()
+        a.space.hook("authorize")(authorize)
+        coming = asyncio.ensure_future(a.client())
+        async with asyncio.timeout(SECONDS):
+            await inside.wait()
+        await until(lambda: not a.lane.incoming.watches.next(1))
+        a.journal.away = True
+        await a.emit("alone")
+        a.journal.away = False
+        await until(lambda: not a.lane.owes([None]) and not a.lane.alone)
+        await a.emit("meanwhile")
+        gate.set()
+        ann = await coming
+        await a.emit("after")
+        assert sorted(heard(ann)) == ["after", "alone", "meanwhile"]
+        assert heard(ann)[-1] == "after"

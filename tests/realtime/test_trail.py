@@ -127,3 +127,18 @@ def test_what_others_change_while_it_is_let_in_counts_and_so_does_what_its_autho
     assert trail.as_it_is(log).stays == (
         Stay("b", 1, 8), Stay("a", 1, 9), Stay("c", 8), Stay("step", 9, granted=True),
     )  # fmt: skip
+
+
+def test_what_it_is_told_without_a_place_while_it_is_let_in_is_not_told_from_the_log_as_well() -> None:
+    log = Log("e")
+    kept = [log.append(Draft(("n", number), "/", None, (), "e", b"[]", 0), 0.0) for number in (1, 2, 3)]
+    trail = Trail("pid", Position("e", 0))
+    trail.heard_alone(("n", 9))
+    trail.returning = True
+    trail.heard_alone(("n", 2))
+    wanted = trail.wants(log, "sid", "/")
+    assert not isinstance(wanted, str)
+    trail.tell(kept, wanted)
+    assert [entry.offset for entry in trail.meanwhile] == [1, 3]
+    assert trail.unproved == "alone"
+    assert trail.record_of(log, "sid", "/", "", "", b"").incomplete == "alone"

@@ -130,6 +130,8 @@ class Publisher:
                 self._wake.clear()
                 while batch := self._take():
                     await self._exchange(connections, batch)
+                    if self._over:  # and the cancellation was swallowed in the middle of it
+                        return
         finally:
             self._over = True
             while batch := self._take():

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -16,6 +17,7 @@ import socketio
 
 from adapters.redis import open_bus
 from adapters.redis.address import Address
+from adapters.redis.publisher import Publisher
 from adapters.redis.subscriber import MESSAGE_LIMIT_BYTES
 from realtime.errors import LimitError, OutsideError, UsageError
 from realtime.metrics import Metrics
@@ -459,3 +461,20 @@ async def test_a_password_that_was_changed_meanwhile_is_said_once(caplog: pytest
             finally:
                 admin.close()
                 listening.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_publisher_whose_cancellation_is_swallowed_closes_all_the_same() -> None:
+    publisher = Publisher(Address.parse("redis://127.0.0.1:1"), Metrics())
+    begun = asyncio.Event()
+
+    async def exchange(connections: Any, batch: Any) -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Future()
+
+    publisher._exchange = exchange  # type: ignore[method-assign]
+    sending = asyncio.ensure_future(publisher.send(b"PING"))
+    await begun.wait()
+    await asyncio.wait_for(publisher.close(), 5)
+    await asyncio.gather(sending, return_exceptions=True)

@@ -466,8 +466,8 @@ async def test_clients_with_much_data_are_written_all_the_same(redis_server: Red
     """Else nobody's session would be: what was not taken together is tried again together."""
     node = sessions(redis_server.url, "a")
     try:
-        data = b'"%b"' % (b"x" * 300_000)
-        records = [record(str(number))._replace(data=data) for number in range(250)]
+        data = b'"%b"' % (b"x" * 200_000)
+        records = [record(str(number))._replace(data=data) for number in range(500)]
         assert not await soon(node.keep(records, LONG_SECONDS))
         found = await soon(node.look(records[-1].pid))
         assert found is not None

@@ -23,6 +23,10 @@ PATIENCE_SECONDS: Final = 0.1
 """What a missing entry has to come by itself: two connections to one Redis differ by less."""
 IDS_LIMIT: Final = 10_000
 """Ids of what was delivered, against repeats under a new position (after a log was lost)."""
+NODES_LIMIT: Final = 1_000
+"""Nodes of which the newest number is remembered; each start of a process is one."""
+SETTLED_SECONDS: Final = 20.0
+"""After a log was lost: until then what others offer anew may still come in between what is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,12 @@ class Merge:
         self._ids: OrderedDict[DraftId, Position] = OrderedDict()
         self._past: OrderedDict[str, None] = OrderedDict()
         self._in_doubt = False
+        self._newest: OrderedDict[str, int] = OrderedDict()
+        """The newest number of each node that came out."""
+        self._old: dict[str, int] = {}
+        """The same when a log was lost: what is offered anew was in that one before what came out here."""
+        self._now = 0.0
+        self._settled_at = 0.0
 
     # --- channels
 
@@ -87,6 +97,7 @@ class Merge:
 
     def live(self, entry: Entry, now: float) -> Progress:
         """An entry came by itself: perhaps repeated, late, or too early."""
+        self._now = now
         progress = Progress()
         if entry.position.epoch != self.epoch and not self._turn(entry.position, progress):
             return progress
@@ -98,6 +109,7 @@ class Merge:
     def stored(self, entries: Sequence[Entry], upto: Position, now: float, *, more: bool = False) -> Progress:
         """What ``need`` asked for was read: these, and nothing else of any channel, up to ``upto``; ``more``: the
         log goes on behind it."""
+        self._now = now
         start, progress = self._read, Progress()
         if start is None or upto.epoch != self.epoch:
             return progress
@@ -202,6 +214,9 @@ class Merge:
             self._seen[channel] = 0
         self._read, self._read_to = 0, position.offset
         progress.lost |= self._seen.keys()
+        if self._now >= self._settled_at:
+            self._old = dict(self._newest)
+        self._settled_at = self._now + SETTLED_SECONDS
         return True
 
     def _news(self, entry: Entry) -> bool:
@@ -258,4 +273,17 @@ class Merge:
             return  # offered again after a log was lost; whoever is here has it
         if len(self._ids) > IDS_LIMIT:
             self._ids.popitem(last=False)
+        if self._is_old(entry.draft.id):
+            return
         progress.deliver.append(Delivery(entry, fresh))
+
+    def _is_old(self, id: DraftId) -> bool:
+        """Was it in a lost log, before something that came out here? Who is here and was in its room then has heard it,
+        perhaps on another node; nodes say what they say in the order of their numbers."""
+        node, number = id
+        if number <= self._old.get(node, 0):
+            return True
+        self._newest[node] = max(number, self._newest.pop(node, 0))
+        if len(self._newest) > NODES_LIMIT:
+            self._newest.popitem(last=False)
+        return False

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.journal import Log
-from realtime.merge import Merge, Progress
+from realtime.merge import SETTLED_SECONDS, Merge, Progress
 from realtime.positions import Draft, Entry, Position
 from tests.realtime.sea import CHANNELS, Sea, Weather
 
@@ -320,3 +320,40 @@ def test_in_doubt_what_comes_live_waits_until_the_log_was_asked() -> None:
     assert offsets(mine.stored([fifth], log.newest, 0.0)) == [5]
     (sixth,) = fill(log, "b")
     assert offsets(mine.live(sixth, 0.0)) == [6]
+
+
+def told(entry: Entry, epoch: str, offset: int) -> Entry:
+    """The same draft, offered anew."""
+    return Entry(entry.draft, Position(epoch, offset), (offset - 1,))
+
+
+def test_what_is_offered_anew_and_was_in_the_lost_log_before_what_came_out_is_told_to_nobody() -> None:
+    """Who is here heard it on another node, or came after it."""
+    log = Log("e")
+    one, two, three, four = fill(log, "a", "a", "a", "a")
+    mine = Merge(Position("e", 1), patience=0)
+    mine.watch("a", Position("e", 1))
+    assert offsets(mine.live(two, 0)) == [2]
+    mine.live(told(one, "f", 1), 1)
+    assert mine.need(1) == Position("f", 0)
+    again = [told(one, "f", 1), told(two, "f", 2), told(three, "f", 3), told(four, "f", 4)]
+    found = mine.stored(again, Position("f", 4), 1)
+    assert offsets(found) == [3, 4], "three and four had not come out"
+
+
+def test_while_others_may_still_offer_anew_a_second_loss_proves_nothing_more() -> None:
+    log = Log("e")
+    one, two, three, four = fill(log, "a", "a", "a", "a")
+    mine = Merge(Position("e", 0), patience=0)
+    mine.watch("a", Position("e", 0))
+    assert offsets(mine.live(one, 0)) == [1]
+    mine.live(told(four, "f", 1), 1)
+    assert offsets(mine.stored([told(four, "f", 1)], Position("f", 1), 1)) == [1], (
+        "it is new: two and three are on their way"
+    )
+    mine.live(told(two, "g", 1), 2)
+    found = mine.stored([told(two, "g", 1), told(three, "g", 2), told(four, "g", 3)], Position("g", 3), 2)
+    assert offsets(found) == [1, 2]
+    for _ in range(2):
+        mine.live(told(four, "h", 1), 2 + SETTLED_SECONDS)
+    assert offsets(mine.stored([told(three, "h", 1)], Position("h", 1), 30)) == []

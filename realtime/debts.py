@@ -60,10 +60,10 @@ class Debts:
         """A log was lost: until then others offer anew what clients here may have heard."""
         self._doubtful_until = until
 
-    def mark(self, newest: Position, now: float) -> str:
+    def mark(self, newest: Position, now: float, behind: bool = False) -> str:
         """What clients are to show when they come back: the newest offset here, unless what they have heard is still to
-        get its place, behind it."""
-        return UNPROVED if self._channels or now < self._doubtful_until else str(newest)
+        get its place, behind it, or (``behind``) something before it is still to come."""
+        return UNPROVED if behind or self._channels or now < self._doubtful_until else str(newest)
 
     def concern(self, channels: Iterable[Channel]) -> bool:
         """Is something owed to one of these?"""

@@ -244,6 +244,7 @@ class Incoming:
         for channel, start in starts.items():
             merge.watch(channel, Position(position.epoch, start))
         if any(start < position.offset for start in starts.values()):
+            merge.behind = True
             self._doubt()  # what was said in these since then is in the log
         self._to.stood(starts, position, [channel for channel, since in stood.items() if since is None])
         self._settle(batch, True)

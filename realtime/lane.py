@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from realtime.codecs import array
-from realtime.debts import Debts
+from realtime.debts import UNPROVED, Debts
 from realtime.emitted import BusState, Emitted
 from realtime.errors import OutsideError, label_of
 from realtime.hub import Hub
@@ -262,7 +262,8 @@ class Lane:
 
     def _mark(self) -> str:
         """What clients are to show when they come back."""
-        self.keeper.mark = mark = self._debts.mark(self.mirror.newest, self._clock())
+        behind = self.incoming.merge is not None and self.incoming.merge.behind
+        self.keeper.mark = mark = self._debts.mark(self.mirror.newest, self._clock(), behind)
         return mark
 
     def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str]) -> list[Member]:
@@ -292,8 +293,9 @@ class Lane:
         draft = entry.draft
         item = self._own(draft.id)
         with self._hub.changing:
+            late = entry.offset < self.mirror.last and entry.position.epoch == self.mirror.epoch
             self.mirror.add(entry, self._clock())
-            mark = self._mark()
+            mark = UNPROVED if late else self._mark()
             members = [] if self._is_known(draft.id) else self._concerned(entry, channels)
         said = item.said if item is not None and item.said is not None else Said.again(draft)
         reached = self._hub.deliver_said(self.namespace, said, mark, members, volatile=False, key=draft.key)

@@ -64,6 +64,8 @@ class Merge:
         self._ids: OrderedDict[DraftId, Position] = OrderedDict()
         self._past: OrderedDict[str, None] = OrderedDict()
         self._in_doubt = False
+        self.behind = False
+        """Set it where a channel is watched from before what came out: it is so until that was compared, or read."""
         self._newest: OrderedDict[str, int] = OrderedDict()
         """The newest number of each node that came out."""
         self._old: dict[str, int] = {}
@@ -125,6 +127,7 @@ class Merge:
         self.upto = max(self.upto, upto.offset)
         self._read = upto.offset if more and upto.offset < self._read_to else None
         self._hole = None
+        self.behind = self.behind and self._read is not None
         return self._drain(now, progress)
 
     def need(self, now: float) -> Position | None:
@@ -149,6 +152,7 @@ class Merge:
             self._seen[channel] = self._read_to
         self.upto = max(self.upto, self._read_to)
         self._read = self._hole = None
+        self.behind = False
         return self._drain(now, Progress(lost=lost))
 
     def heads(self, newest: Mapping[Channel, int], now: float) -> None:
@@ -184,6 +188,7 @@ class Merge:
             self._read_to = max(self._read_to, newest.offset)
         elif self._read is None and not self._waiting and self._seen.keys() <= heads.keys():
             self.upto = max(self.upto, newest.offset)
+        self.behind = self.behind and (self._in_doubt or self._read is not None)
         return self._drain(now, progress)
 
     def back(self, newest: Position) -> Progress:
@@ -213,6 +218,7 @@ class Merge:
         for channel in self._seen:
             self._seen[channel] = 0
         self._read, self._read_to = 0, position.offset
+        self.behind = False
         progress.lost |= self._seen.keys()
         if self._now >= self._settled_at:
             self._old = dict(self._newest)

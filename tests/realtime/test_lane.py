@@ -539,3 +539,18 @@ async def test_who_is_being_let_in_hears_what_is_said_alone_once_also_where_it_w
         await a.emit("after")
         assert sorted(heard(ann)) == ["after", "alone", "meanwhile"]
         assert heard(ann)[-1] == "after"
+
+
+@pytest.mark.asyncio
+async def test_who_could_miss_what_is_still_being_read_is_shown_no_offset() -> None:
+    async with node("a", MemoryLogs()) as a:
+        ann = await a.client("den")
+        await a.emit("one", "den")
+        assert UNPROVED not in ann.wire.frames[-1]
+        assert a.lane.incoming.merge is not None
+        a.lane.incoming.merge.behind = True
+        await a.emit("typing", "den", volatile=True)
+        assert UNPROVED in ann.wire.frames[-1]
+        a.lane.incoming.merge.behind = False
+        await a.emit("two", "den")
+        assert UNPROVED not in ann.wire.frames[-1]

@@ -357,3 +357,20 @@ def test_while_others_may_still_offer_anew_a_second_loss_proves_nothing_more() -
     for _ in range(2):
         mine.live(told(four, "h", 1), 2 + SETTLED_SECONDS)
     assert offsets(mine.stored([told(three, "h", 1)], Position("h", 1), 30)) == []
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_it_is_behind_until_what_was_said_before_was_compared_and_read(missing: int) -> None:
+    log, mine = Log("e"), merge("a", patience=0)
+    one, two = fill(log, "a", "a")
+    for entry in (one, two):
+        mine.live(entry, 0)
+    mine.watch("b", Position("e", 0))
+    mine.behind = True
+    mine.doubt()
+    mine.compare(Position("e", 2), {"a": 2, "b": missing}, 0)
+    assert mine.behind is bool(missing)
+    if missing:
+        assert mine.need(0) == Position("e", 0)
+        mine.stored([one, two], Position("e", 2), 0)
+    assert not mine.behind

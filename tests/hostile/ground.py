@@ -16,6 +16,8 @@ LIFECYCLE = ("connect", "disconnect")
 GROWN = ("sessions", "members", "rooms", "work", "tasks")
 SECONDS = 8.0
 """Until everything is back: a client that does not answer our close frame is cut after 5."""
+STATE_SECONDS = 20.0
+"""It counts every object of the process, and after thousands of clients those are many."""
 BYSTANDER_SECONDS = 2.0
 """For one question of the bystander while an attack runs."""
 
@@ -33,7 +35,7 @@ class Ground:
         return await asyncio.to_thread(self._state)
 
     def _state(self) -> dict[str, Any]:
-        status, body = fetch(self.server.url + "/debug/state")
+        status, body = fetch(self.server.url + "/debug/state", STATE_SECONDS)
         assert status == 200
         found: dict[str, Any] = json.loads(body)
         return found

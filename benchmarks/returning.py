@@ -15,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
 
+from benchmarks.cluster_contestants import redis_command
 from benchmarks.contestants import LIMITS
 from benchmarks.process import ROOT, ServerProcess, cores
 from benchmarks.run import machine
@@ -133,23 +135,28 @@ async def until(client: Client, count: int) -> None:
 
 
 async def flood(
-    port: int, count: int, missed: int, calm: float, mark: Callable[[], None]
+    here: ServerProcess | None, port: int, count: int, missed: int, calm: float, mark: Callable[[], None]
 ) -> tuple[float, int, list[float]]:
     """Seconds until all are back and have what they missed, how many went on where they were, and the turns of the
-    server's loop meanwhile. ``mark`` is called before and after."""
+    server's loop meanwhile. ``mark`` is called before and after. ``here``: where they were, another server, which is
+    killed; None: they were at this one, and are cut off."""
     speaker = await come(port, {"bystander": True})
     clients: list[Client] = []
     for start in range(0, count, BATCH):
-        clients += await asyncio.gather(*(come(port, None) for _ in range(start, min(count, start + BATCH))))
+        first = port if here is None else here.port
+        clients += await asyncio.gather(*(come(first, None) for _ in range(start, min(count, start + BATCH))))
     await speaker.ask("publish", [stamp(0, 100)])
     async with asyncio.timeout(STEP_SECONDS):
         for client in clients:
             while not client.heard:
                 await speaker.ask("echo", "")
     await asyncio.sleep(calm)
-    for client in clients:
-        client.transport.abort()
-    await until(speaker, count)
+    if here is not None:
+        here.stop()
+    else:
+        for client in clients:
+            client.transport.abort()
+        await until(speaker, count)
     await speaker.ask("publish", [stamp(number, 100) for number in range(1, missed + 1)])
     shown = [{"pid": client.data["pid"], "offset": client.offset} for client in clients]
     await speaker.ask("watch")
@@ -160,9 +167,9 @@ async def flood(
     mark()
     turns = await speaker.ask("watched")
     for client in back:
-        if client.heard != list(range(1, missed + 1)):
+        if client.heard != (list(range(1, missed + 1)) if client.data.get("recovered") else []):
             raise AssertionError(f"one heard {len(client.heard)} of {missed}: {client.data}")
-    for client in (*back, speaker):
+    for client in (*back, *clients, speaker):
         client.transport.abort()
     await asyncio.sleep(0)  # until they have ended
     return seconds, sum(client.data.get("recovered", False) for client in back), turns
@@ -192,12 +199,19 @@ def percentile(times: Sequence[float], part: float) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * part))] * 1_000
 
 
-def measure(wire: str, count: int, missed: int, calm: float = CALM_SECONDS) -> Run:
-    """One flood. Blocks for about half a minute with the usual numbers."""
+def measure(wire: str, count: int, missed: int, calm: float = CALM_SECONDS, elsewhere: bool = False) -> Run:
+    """One flood. Blocks for about half a minute with the usual numbers. Raises Missing where there is no Redis for
+    ``elsewhere``: those who come back were at another server, which was killed."""
     raise_file_limit()
     pinned = cores()
     marks: list[float] = []
-    with ServerProcess([*COMMAND, "--wire", wire], ENV, pinned[0] if pinned else None) as server:
+    with ExitStack() as stack:
+        command, here = [*COMMAND, "--wire", wire], None
+        if elsewhere:
+            redis = stack.enter_context(ServerProcess(redis_command(), {}, pinned[1] if pinned else None))
+            command += ["--redis", f"redis://127.0.0.1:{redis.port}/0"]
+            here = stack.enter_context(ServerProcess(command, ENV, pinned[1] if pinned else None))
+        server = stack.enter_context(ServerProcess(command, ENV, pinned[0] if pinned else None))
         people = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.returning", "--stand-by", str(server.port)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True,
@@ -209,7 +223,7 @@ def measure(wire: str, count: int, missed: int, calm: float = CALM_SECONDS) -> R
             assert people.stdout is not None
             people.stdout.readline()
             seconds, recovered, turns = asyncio.run(
-                flood(server.port, count, missed, calm, lambda: marks.append(time.perf_counter()))
+                flood(here, server.port, count, missed, calm, lambda: marks.append(time.perf_counter()))
             )
             told, _ = people.communicate(timeout=STEP_SECONDS)
         finally:
@@ -221,7 +235,15 @@ def measure(wire: str, count: int, missed: int, calm: float = CALM_SECONDS) -> R
     before = [took for asked, took in times if asked < begin - 0.1]
     figures = (percentile(before, 0.99), percentile(inside, 0.5), percentile(inside, 0.99), max(inside) * 1_000)
     return Run(
-        count, missed, wire, seconds, recovered, *figures, sum(turns), percentile(turns, 0.99), max(turns) * 1_000
+        count,
+        missed,
+        f"{wire}, at another node" if elsewhere else wire,
+        seconds,
+        recovered,
+        *figures,
+        sum(turns),
+        percentile(turns, 0.99),
+        max(turns) * 1_000,
     )
 
 
@@ -248,6 +270,7 @@ def main(
     missed: Annotated[int, typer.Option(help="Messages that each misses.", min=1)] = 50,
     rounds: Annotated[int, typer.Option(help="How often.", min=1)] = 3,
     wire: Annotated[str, typer.Option(help="fast or portable.")] = "fast",
+    elsewhere: Annotated[bool, typer.Option(help="They were at another node, which was killed; needs Redis.")] = False,
     output: Annotated[Path, typer.Option(help="Where returning.md goes.")] = HERE / "results",
     stand_by_port: Annotated[int | None, typer.Option("--stand-by", hidden=True)] = None,
 ) -> None:
@@ -255,7 +278,7 @@ def main(
     if stand_by_port is not None:
         print(json.dumps(asyncio.run(stand_by(stand_by_port))))  # noqa: T201
         return
-    runs = [measure(wire, clients, missed) for _ in range(rounds)]
+    runs = [measure(wire, clients, missed, elsewhere=elsewhere) for _ in range(rounds)]
     where, table = machine(), as_markdown(runs)
     made = f"{where['date']}, {where['processor']}, Python {where['python']}"
     output.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,11 @@ from realtime.session import Member, State
 from realtime.settings import Settings
 from realtime.trail import Trail
 
+PATIENCE: Final = 2
+"""Times that of the bus: so long somebody who comes back is kept waiting for what it missed."""
+AGAIN_SECONDS: Final = 0.3
 LOOK_SECONDS: Final = 0.02
-"""How often it is looked whether what was told here without its place has been handed over."""
+"""How often it is looked whether what was told here without its place has been handed over, or a slow bus answers."""
 
 
 class Missed:
@@ -41,6 +44,8 @@ class Missed:
         as who it was, or None."""
         keeper, trail = self._hub.keepers[member.namespace], _trail(member)
         lane = _lane(keeper)
+        if member.state is not State.PENDING:
+            return None
         if lane is None:
             with self._hub.changing:
                 reason = trail.look_up(keeper.log, member.sid, member.namespace)
@@ -53,7 +58,7 @@ class Missed:
         self, member: Member, trail: Trail, keeper: Keeper, lane: Lane, begin: Callable[[], None]
     ) -> str | None:
         back = trail.record is not None
-        heard = await lane.heard((None, member.sid, *trail.rooms))
+        heard = await self._heard(lane, (None, member.sid, *trail.rooms))
         if not heard and back:
             return "bus"
         if member.state is not State.PENDING:
@@ -80,21 +85,31 @@ class Missed:
 
     async def look_back(self, namespace: str, channels: Collection[Channel], start: Position) -> str | None:
         """Have at hand what was said in these channels after this place: ``entries`` has it in the turn in which this
-        returns. Why not, or None. Waits no longer than the bus is waited for."""
+        returns. Why not, or None. Waits no longer than twice as long as the bus is waited for."""
         keeper = self._hub.keepers.get(namespace)
         lane = None if keeper is None else _lane(keeper)
         if keeper is None or lane is None:
             return None
         lane.need(*channels)
         try:
-            async with asyncio.timeout(self._settings.bus_patience_seconds):
-                if not await lane.heard(tuple(channels)):
+            async with asyncio.timeout(PATIENCE * self._settings.bus_patience_seconds):
+                if not await self._heard(lane, tuple(channels)):
                     return "bus"
                 return await self._read(keeper, lane, channels, start)
         except (OutsideError, TimeoutError):
             return "bus"
         finally:  # rooms it had left before, and any where it leaves while it is asked, are nobody's
             lane.spare(*(each for each in channels if not self._hub.is_watched(namespace, each)))
+
+    async def _heard(self, lane: Lane, channels: Collection[Channel]) -> bool:
+        """A bus that is only slow, for a whole node's clients come at once, is asked once more."""
+        for _ in range(PATIENCE):
+            if await lane.heard(tuple(channels)):
+                return True
+            if lane.alone:
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+        return False
 
     async def _read(self, keeper: Keeper, lane: Lane, channels: Collection[Channel], start: Position) -> str | None:
         reader = self._reader(lane)
@@ -104,8 +119,12 @@ class Missed:
                 continue
             # What it has heard elsewhere must not come to it here once more, nor an offset that is less.
             if lane.newest.offset < start.offset and not await lane.reach(start):
-                known = not lane.alone and start.offset > lane.incoming.newest_known
-                return "gone" if known else "bus"  # the log ends before: nobody was ever given this, or it was lost
+                if lane.alone:
+                    return "bus"
+                if start.offset > lane.incoming.newest_known:
+                    return "gone"  # the log ends before: nobody was ever given this, or it was lost
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
             if keeper.log.since_in(channels, start) is not None:
                 return None
             excerpt = await reader.read(start, max(start.offset, *map(lane.seen, channels)))
@@ -113,6 +132,7 @@ class Missed:
                 return "gone"
             if excerpt.last >= max(map(lane.seen, channels)) and not lane.owes(channels):
                 return None
+            await asyncio.sleep(0)  # others have spoken meanwhile
         return "epoch"
 
     def entries(self, namespace: str, channels: Collection[Channel], start: Position) -> Iterable[Entry] | None:

@@ -30,6 +30,7 @@ from realtime.errors import CloseCode, OutsideError
 from realtime.hub import Hub
 from realtime.keepers import Keepers
 from realtime.limits import SlidingWindow
+from realtime.loops import PerLoop
 from realtime.metrics import Metrics
 from realtime.missed import Missed
 from realtime.names import Reason
@@ -42,6 +43,13 @@ from realtime.trail import Offer, Trail
 
 SETTLE_SECONDS: Final = 5.0
 """What the disconnect hook of the connection before may take, while its client waits to be let in again."""
+PID_LIMIT: Final = 64
+"""Characters; ours have 32, and what is longer need not be looked for."""
+AT_ONCE: Final = 64
+"""Clients for whom the store and the log are asked at a time: of thousands that come together nobody is kept waiting
+for an answer longer than it takes, and nobody's patience ends while it is others' turn."""
+LOOKS: Final = 2
+"""The store is asked once more: a whole node's clients come at once, and so does its time-out."""
 RETURNS_SECONDS: Final = 60.0
 """The time for ``recovery_limit_returns``."""
 
@@ -65,6 +73,7 @@ class Returning(Keepers):
         self._returns = SlidingWindow(settings.recovery_limit_returns, RETURNS_SECONDS)
         self.settled: Callable[[Member], Awaitable[None]] | None = None
         self.store: SessionStore | None = None
+        self._few: PerLoop[asyncio.Semaphore] = PerLoop(lambda loop: asyncio.Semaphore(AT_ONCE))
         self.missed = Missed(hub, settings)
 
     def open_store(self, open_sessions: OpenSessions, newest: Newest) -> None:
@@ -117,13 +126,20 @@ class Returning(Keepers):
 
     async def _find_elsewhere(self, member: Member, trail: Trail) -> Absent | None:
         """Whoever other nodes have written down under this pid."""
-        if self.store is None or trail.offer is None or self.absence.is_known(trail.offer.pid):
+        if self.store is None or trail.offer is None or len(trail.offer.pid) > PID_LIMIT:
             return None
-        try:
-            record = await self.store.look(trail.offer.pid)
-        except OutsideError:
-            trail.reason = "store"
+        if self.absence.is_known(trail.offer.pid):
             return None
+        record = None
+        for attempt in range(LOOKS):
+            try:
+                async with self._few(member.session.loop):
+                    record = await self.store.look(trail.offer.pid)
+                break
+            except OutsideError:
+                if attempt == LOOKS - 1:
+                    trail.reason = "store"
+                    return None
         if record is None or record.namespace != member.namespace or member.state is not State.PENDING:
             return None
         return self.absence.borrow(record)
@@ -244,17 +260,18 @@ class Returning(Keepers):
             return None
         if trail.record is not None and user_key(member.user) != trail.record.user:
             return "user"
-        reason = await self._confirm(member) if trail.record is not None else None
-        if reason is None and member.state is State.PENDING:
-            reason = await self.missed.prepare(member, lambda: self._stop_returning(member))
-        return reason
+        if trail.record is None:
+            return await self.missed.prepare(member, lambda: self._stop_returning(member))
+        async with self._few(member.session.loop):
+            reason = await self._confirm(member)
+            return reason or await self.missed.prepare(member, lambda: self._stop_returning(member))
 
     async def _confirm(self, member: Member) -> str | None:
         """Nobody else can be who it is from now on."""
         trail: Trail = member.trail
         absent = trail.absent
         if absent is None or not self.absence.holds(absent):
-            return "unknown"  # it was sent away meanwhile
+            return "unknown"  # it was sent away meanwhile, or has left
         if self.store is not None:
             try:
                 record = await self.store.claim(absent)

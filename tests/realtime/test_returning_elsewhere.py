@@ -98,6 +98,16 @@ async def test_of_two_that_show_one_pid_on_two_nodes_one_goes_on() -> None:
         assert [alice.told, twin.told] in ([[1], []], [[], [1]])
 
 
+async def test_what_is_no_pid_of_ours_is_not_looked_for() -> None:
+    async with houses("a") as (a,):
+        a.sessions[-1].away = True
+        stranger = Guest(a.server)
+        stranger.pid = "x" * 1_000
+        assert (await stranger.come())["reason"] == "unknown"
+        stranger.pid = "x" * 32
+        assert (await stranger.come())["reason"] == "store"
+
+
 async def test_who_left_has_left_everywhere() -> None:
     async with houses("a", "b") as (a, b):
         alice = await a.guest(user="alice")

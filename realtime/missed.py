@@ -117,8 +117,9 @@ class Missed:
             if lane.owes(channels):  # what this node has told without its place comes into the log soon, or never
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
-            # What it has heard elsewhere must not come to it here once more, nor an offset that is less.
-            if lane.newest.offset < start.offset and not await lane.reach(start):
+            # What it has heard elsewhere must not come to it here once more, nor an offset less than what it is told.
+            newest = start._replace(offset=max(start.offset, *map(lane.seen, channels)))
+            if lane.newest.offset < newest.offset and not await lane.reach(newest):
                 if lane.alone:
                     return "bus"
                 if start.offset > lane.incoming.newest_known:

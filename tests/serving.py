@@ -145,14 +145,14 @@ class ServerProcess:
     def pid(self) -> int:
         return self.process.pid
 
-    def start(self) -> None:
+    def start(self, seconds: float = START_SECONDS) -> None:
         """Start the process and wait until it answers; AssertionError with its output if it does not."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            self.until(self.is_ready, START_SECONDS)
+            self.until(self.is_ready, seconds)
         except BaseException:
             self.kill()
             raise

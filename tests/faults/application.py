@@ -34,15 +34,9 @@ async def say(space: Namespace, room: str, id: str, publisher: str, volatile: bo
     except Exception as error:
         note("raised", id, monotonic(), f"{type(error).__name__}: {error}")
         raise
-    place = None if volatile else place_of(result, space)
-    note("done", id, monotonic(), place, int(result))
+    place = result.offset
+    note("done", id, monotonic(), place, int(result), str(result.bus))
     return {"id": id, "place": place, "kept": place is not None}
-
-
-def place_of(result: Any, space: Namespace) -> str | None:
-    """On one node without a bus the place is the namespace's newest: nothing comes between."""
-    place: str | None = getattr(result, "offset", space.offset)
-    return place
 
 
 def open_space(name: str) -> Namespace:
@@ -65,6 +59,8 @@ def open_space(name: str) -> Namespace:
 
 
 spaces = {name: open_space(name) for name in SPACES}
+if app.state.realtime.server.backplane is not None:
+    app.state.realtime.server.backplane.hooks["bus_regained"].append(lambda: note("regained", monotonic()))
 
 
 @app.post("/say/{name}/{room}")

@@ -19,7 +19,7 @@ from tests.faults.nodes import Node
 from tests.redis_server import RedisServer
 
 SPACE, ROOM = "/board", "r0"
-CALM_SECONDS = 3.0
+CALM_SECONDS = 2.0
 UNEASY_SECONDS = 0.5
 """After the break nobody is promised anything for so long."""
 HEAL_SECONDS = 15.0
@@ -56,12 +56,13 @@ class Measured:
     """What the other node's clients never heard."""
 
     def line(self) -> str:
+        told_fates = ", ".join(f"{count} {fate}" for fate, count in self.fates.items())
         (ack, ack_during), (told, told_during) = self.acknowledged.p99(), self.delivered.p99()
         return (
             f"acknowledgements p99 {1000 * ack:.1f} ms before, {1000 * ack_during:.1f} during; volatile ones delivered "
             f"p99 {1000 * told:.1f} ms before, {1000 * told_during:.1f} during; kept ones answered within "
             f"{self.longest_kept:.2f} s; healed {self.healed:.2f} s after its return; memory "
-            f"{self.grown / (1 << 20):+.1f} MB; {self.fates}; {self.missing} missing"
+            f"{self.grown / (1 << 20):+.1f} MB; {told_fates}; {self.missing} missing"
         )
 
 
@@ -78,8 +79,8 @@ class Prober(WebSocketGuest):
 
 
 class Break:
-    def __init__(self, kind: str, seconds: float, folder: Path) -> None:
-        self.kind, self.seconds, self.folder = kind, seconds, folder
+    def __init__(self, kind: str, seconds: float, folder: Path, patience_seconds: float = 3.0) -> None:
+        self.kind, self.seconds, self.folder, self.patience = kind, seconds, folder, patience_seconds
         self.begun = self.over = float("inf")
         self.acknowledged, self.delivered = Times(), Times()
         self._sent: dict[str, float] = {}
@@ -88,7 +89,7 @@ class Break:
     async def go(self) -> Measured:
         async with AsyncExitStack() as stack:
             redis = stack.enter_context(RedisServer(keep=True))
-            self.nodes = [Node(self.folder, name, redis.url) for name in "ab"]
+            self.nodes = [Node(self.folder, name, redis.url, self.patience) for name in "ab"]
             for node in self.nodes:
                 stack.push_async_callback(node.stop)
             await asyncio.gather(*(node.start() for node in self.nodes))
@@ -127,7 +128,9 @@ class Break:
         await world.pause(1.0)
         for task in talking:
             task.cancel()
-        await asyncio.wait(self._work, timeout=10)
+        if self._work:
+            await asyncio.wait(self._work, timeout=10)
+        await self._healed(monotonic())
         return self._result(healed, grown)
 
     async def _break(self, redis: RedisServer) -> None:
@@ -144,7 +147,7 @@ class Break:
 
     async def _healed(self, since: float) -> float:
         """Everything that was to be kept and said before has been heard there."""
-        said = [id for id, at in self._sent.items() if at < self.over and id.startswith("k")]
+        said = [id for id, at in self._sent.items() if at < since and id.startswith("k")]
         await self.far[0].world.until(lambda: all(id in self.far[0].at for id in said), HEAL_SECONDS)
         return monotonic() - since
 
@@ -185,7 +188,7 @@ class Break:
         kept = [each for each in emissions if each.fate is not Fate.VOLATILE]
         fates: dict[str, int] = {}
         for each in emissions:
-            fates[each.fate] = fates.get(each.fate, 0) + 1
+            fates[str(each.fate)] = fates.get(str(each.fate), 0) + 1
         longest = max(each.ended - each.began for each in kept if each.ended is not None)
         missing = sum(each.id not in listener.at for each in kept for listener in self.far)
         return Measured(self.acknowledged, self.delivered, longest, healed, grown, fates, missing)

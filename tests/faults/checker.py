@@ -8,11 +8,13 @@ was killed before it could hand it over.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from realtime.debts import UNPROVED
 from tests.faults.history import Client, Emission, Fate, Heard, History, Leg, Life
 
 HEAL_SECONDS: Final = 2.0
@@ -47,6 +49,10 @@ class Chain:
         return [heard for leg in self.legs for heard in leg.heard]
 
     @property
+    def legs_heard(self) -> Iterator[tuple[Leg, Heard]]:
+        return ((leg, heard) for leg in self.legs for heard in leg.heard)
+
+    @property
     def joined(self) -> dict[str, float]:
         """Since when it is in each of its rooms for certain."""
         found: dict[str, float] = {}
@@ -59,11 +65,12 @@ class Chain:
 def check(history: History) -> list[Violation]:
     """Everything that must not be."""
     chains = [chain for client in history.clients for chain in chains_of(client)]
-    found = [*_results(history), *_answers(history), *_verdicts(history.clients), *_places(history, chains)]
+    found = [*_results(history), *_answers(history), *_verdicts(history.clients), *_places(history)]
     owed = owed_of(history, chains)
     for chain in chains:
         found += [*_strangers(history, chain), *_twice(chain), *_publishers(history, chain), *_backwards(chain)]
-        found += [*_holes(history, chain), *(_missing(owed, chain) if chain.stands else ())]
+        found += [*_order(history, chain), *_ahead(history, chain), *_holes(history, chain)]
+        found += _missing(owed, chain) if chain.stands else ()
     return found
 
 
@@ -112,27 +119,14 @@ def _verdicts(clients: Iterable[Client]) -> Iterator[Violation]:
                 yield Violation("partial", client.name, "it was told of the past, and then that it had not recovered")
 
 
-def _places(history: History, chains: Iterable[Chain]) -> Iterator[Violation]:
-    """One place for each emission that was kept, the one that emit had answered; and each place once."""
-    places: dict[tuple[str, str], str] = {}
+def _places(history: History) -> Iterator[Violation]:
+    """Each place once."""
     holders: dict[str, str] = {}
     for emission in history.emissions.values():
         if emission.fate is Fate.KEPT and emission.place is not None:
-            places[emission.id, epoch_of(emission.place)] = emission.place
             other = holders.setdefault(emission.place, emission.id)
             if other != emission.id:
                 yield Violation("lied", emission.life, f"{emission.id} and {other} are both at {emission.place}")
-    for chain in chains:
-        for heard in chain.heard:
-            emission_heard = history.emissions.get(heard.id)
-            if heard.place is None or emission_heard is None or emission_heard.fate is not Fate.KEPT:
-                continue
-            first = places.setdefault((heard.id, epoch_of(heard.place)), heard.place)
-            if first != heard.place:
-                yield Violation("two places", chain.who, f"{heard.id} came as {heard.place}, and is at {first}")
-            other = holders.setdefault(heard.place, heard.id)
-            if other != heard.id:
-                yield Violation("two places", chain.who, f"{heard.id} came as {heard.place}, which is {other}'s")
 
 
 # ── what each was told ───────────────────────────────────────────────────────────────────────────
@@ -156,30 +150,92 @@ def _twice(chain: Chain) -> Iterator[Violation]:
 
 
 def _publishers(history: History, chain: Chain) -> Iterator[Violation]:
-    """What one publisher said on one node comes in its order; what is volatile may overtake."""
+    """What one publisher said on one node comes in its order; what is volatile may overtake. After a log was lost what
+    was in it is offered again: whoever had not heard it hears it late."""
     last: dict[tuple[str, str, str], Emission] = {}
+    again = across_a_loss(history, chain)
     for heard in chain.heard:
         emission = history.emissions.get(heard.id)
-        if emission is None or emission.fate is Fate.VOLATILE:
+        if emission is None or emission.fate is Fate.VOLATILE or heard.id in again:
             continue
         key = (emission.publisher, emission.life, namespace_of(emission.room))
         before = last.get(key)
         if before is not None and emission.number < before.number:
-            yield Violation("publisher's order", chain.who, f"{emission.id} came after {before.id}")
+            words = f"{_name(emission)} came after {_name(before)}, at {heard.place}"
+            yield Violation("publisher's order", chain.who, words)
         last[key] = emission
 
 
 def _backwards(chain: Chain) -> Iterator[Violation]:
-    """Whatever it is shown never goes back: it comes back with the last it was shown."""
+    """Whatever it is shown never goes back: with the last of it it comes back. What is of no log says nothing."""
     newest: dict[str, int] = {}
     epoch = None
     for heard in chain.heard:
-        if heard.place is None:
+        if heard.place is None or heard.place == UNPROVED:
             continue
         now, offset = epoch_of(heard.place), offset_of(heard.place)
         if now in newest and (now != epoch or offset < newest[now]):
             yield Violation("backwards", chain.who, f"{heard.id} at {heard.place} after {epoch}-{newest[epoch or now]}")
         epoch, newest[now] = now, max(offset, newest.get(now, 0))
+
+
+def _order(history: History, chain: Chain) -> Iterator[Violation]:
+    """One order for everybody, that of the places; but what a node delivered before it had one. That is shown an older
+    mark."""
+    newest: dict[str, tuple[int, str]] = {}
+    again = across_a_loss(history, chain)
+    for leg, heard in chain.legs_heard:
+        emission = history.emissions.get(heard.id)
+        if emission is None or emission.fate is not Fate.KEPT or emission.place is None or heard.id in again:
+            continue
+        if emission.early and emission.life == leg.life:
+            continue
+        epoch, offset = epoch_of(emission.place), offset_of(emission.place)
+        if heard.place not in (None, UNPROVED) and (epoch_of(heard.place) != epoch or offset_of(heard.place) < offset):
+            continue
+        before, id = newest.get(epoch, (0, ""))
+        if offset < before:
+            yield Violation(
+                "order", chain.who, f"{heard.id} at {offset}, shown as {heard.place}, after {id} at {before}"
+            )
+        newest[epoch] = max((before, id), (offset, heard.id))
+
+
+def _ahead(history: History, chain: Chain) -> Iterator[Violation]:
+    """Who comes back with the last it was shown must have everything up to there: else it would be a silent hole. (Not
+    who heard of something without a place: it is not believed.)"""
+    first = {heard.id: number for number, heard in reversed(list(enumerate(chain.heard)))}
+    joined, never = chain.joined, len(chain.heard)
+    due: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for emission in history.emissions.values():
+        since = joined.get(emission.room)
+        if emission.fate is Fate.KEPT and emission.place is not None and since is not None and emission.began > since:
+            place = offset_of(emission.place)
+            due[epoch_of(emission.place)].append((place, first.get(emission.id, never), emission.id))
+    latest = {epoch: _latest(sorted(each)) for epoch, each in due.items()}
+    for number, heard in enumerate(chain.heard):
+        said = history.emissions.get(heard.id)
+        if said is not None and said.fate in (Fate.ALONE, Fate.UNKNOWN):
+            return
+        if heard.place is None or epoch_of(heard.place) not in latest:
+            continue
+        places, numbers, ids = latest[epoch_of(heard.place)]
+        upto = bisect_right(places, offset_of(heard.place)) - 1
+        if upto >= 0 and numbers[upto] > number:
+            yield Violation("ahead", chain.who, f"{heard.id} was shown as {heard.place}, without {ids[upto]}")
+            return
+
+
+def _latest(due: list[tuple[int, int, str]]) -> tuple[list[int], list[int], list[str]]:
+    """For each place: the last of all up to there that was heard, and which that is."""
+    places, numbers, ids = [], [], []
+    last = (-1, "")
+    for place, number, id in due:
+        last = max(last, (number, id))
+        places.append(place)
+        numbers.append(last[0])
+        ids.append(last[1])
+    return places, numbers, ids
 
 
 def _holes(history: History, chain: Chain) -> Iterator[Violation]:
@@ -198,6 +254,17 @@ def _holes(history: History, chain: Chain) -> Iterator[Violation]:
         epoch, since = epoch_of(emission.place), joined.get(emission.room)
         if since is not None and emission.began > since and offset_of(emission.place) < newest[epoch]:
             yield Violation("hole", chain.who, f"{emission.id} at {emission.place}, and heard up to {newest[epoch]}")
+
+
+def across_a_loss(history: History, chain: Chain) -> set[str]:
+    """What was said before a log was lost, and heard or given its place after that: it may have been offered again, and
+    comes in the order of each node."""
+    found = set()
+    for heard in chain.heard:
+        said = history.emissions.get(heard.id)
+        if said is not None and any(said.began < at <= max(heard.at, said.ended or 0.0) for at in history.losses):
+            found.add(heard.id)
+    return found
 
 
 # ── what is owed ─────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +306,11 @@ def _missing(owed: Iterable[Emission], chain: Chain) -> Iterator[Violation]:
     for emission in owed:
         since = joined.get(emission.room)
         if since is not None and emission.began > since and emission.id not in ids:
-            yield Violation("missing", chain.who, f"{emission.id} ({emission.fate}, {emission.place})")
+            yield Violation("missing", chain.who, _name(emission))
+
+
+def _name(emission: Emission) -> str:
+    return f"{emission.id} ({emission.fate} {emission.place or ''} by {emission.life}, {emission.began:.2f})"
 
 
 # ── positions as clients are shown them ──────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ from time import monotonic
 
 from tests.faults.guests import Guest, World
 from tests.faults.nodes import Node
+from tests.faults.stores import Store
 from tests.redis_server import RedisServer
 
 FREEZE_SECONDS = 10.0
@@ -21,8 +22,12 @@ CUTS_PER_SECOND = 0.08
 """Of each client, at random, where sockets are cut."""
 REDIS = ("killed", "emptied", "frozen", "subscribers")
 KINDS = ("sockets", *REDIS, "node")
-OTHERS = ("deploy",)
-"""Only where they are asked for."""
+OTHERS = ("deploy", "failover", "owner")
+"""Only where asked for: a node ended in order; a Sentinel's master, and the owner of a Cluster's slot, killed."""
+ONCE = ("frozen", "failover", "owner")
+TAKE_OVER_SECONDS = 6.0
+LOSSES = ("emptied", "failover", "owner")
+"""What takes a log away, or its last part."""
 
 
 @dataclass
@@ -33,14 +38,16 @@ class Plan:
     kinds: tuple[str, ...]
     sockets: bool
     strikes: int
+    longest: float = 5.0
+    """Seconds that Redis or a node is away when it was killed."""
 
     @classmethod
     def of(cls, seed: int, kinds: tuple[str, ...] = KINDS) -> Plan:
         turn, place = divmod(seed - 1, 2 * len(kinds))
-        if place >= len(kinds):
-            return cls(tuple(kind for kind in kinds if kind != "sockets") or kinds, True, 5)
-        kind = kinds[place]
-        return cls((kind,), kind == "sockets" or turn % 2 == 1, 1 if kind == "frozen" else 3)
+        if place >= len(kinds) > 1:
+            return cls(tuple(kind for kind in kinds if kind != "sockets"), True, 4)
+        kind, turn = kinds[place % len(kinds)], turn + place // len(kinds)
+        return cls((kind,), kind == "sockets" or turn % 2 == 1, 1 if kind in ONCE else 3)
 
     @property
     def name(self) -> str:
@@ -55,15 +62,17 @@ class Storm:
     world: World
     nodes: list[Node]
     guests: list[Guest]
-    redis: RedisServer | None
+    store: Store | None
     chance: random.Random
     log: list[tuple[float, str]] = field(default_factory=list)
+    _longest: float = 0.0
 
     async def run(self, plan: Plan) -> None:
         """One strike after the other, each with its end."""
+        self._longest = plan.longest
         for number in range(plan.strikes):
             kind = self.chance.choice(plan.kinds)
-            long = kind == "frozen" and (len(plan.kinds) == 1 or number == 0)
+            long = kind == "frozen" and (len(plan.kinds) == 1 or number == 0) and plan.longest >= FREEZE_SECONDS / 2
             await self._strike(kind, long)
             await self.world.pause(self.chance.uniform(*PAUSE_SECONDS))
 
@@ -77,6 +86,8 @@ class Storm:
             ),
             "subscribers": self._subscribers_cut,
             "node": self._node_killed,
+            "failover": self._part_lost,
+            "owner": self._part_lost,
             "deploy": lambda: self.chance.choice(self.nodes).deploy(),
         }
         self.log.append((monotonic(), kind))
@@ -87,18 +98,19 @@ class Storm:
 
     @property
     def _server(self) -> RedisServer:
-        assert self.redis is not None, "a fault of Redis, without Redis"
-        return self.redis
+        assert self.store is not None, "a fault of Redis, without Redis"
+        assert self.store.server is not None, "a fault of one Redis alone"
+        return self.store.server
 
     async def _redis_killed(self) -> None:
         """With its data: each write had reached the disk before it was answered."""
         await asyncio.to_thread(self._server.kill)
-        await self.world.pause(self.chance.uniform(0, 5))
+        await self.world.pause(self.chance.uniform(0, self._longest))
         await asyncio.to_thread(self._server.start)
 
     async def _redis_emptied(self) -> None:
         await asyncio.to_thread(self._server.kill)
-        await self.world.pause(self.chance.uniform(0, 5))
+        await self.world.pause(self.chance.uniform(0, self._longest))
         shutil.rmtree(self._server.folder / "appendonlydir", ignore_errors=True)
         (self._server.folder / "appendonly.aof").unlink(missing_ok=True)  # its place before Redis 7
         await asyncio.to_thread(self._server.start)
@@ -119,12 +131,18 @@ class Storm:
             await asyncio.to_thread(kill)
             await self.world.pause(self.chance.uniform(0, 0.5))
 
+    async def _part_lost(self) -> None:
+        assert self.store is not None, "a fault of Redis, without Redis"
+        assert self.store.lose is not None, "one Redis has no other part"
+        await asyncio.to_thread(self.store.lose)
+        await self.world.pause(TAKE_OVER_SECONDS)
+
     # --- nodes and clients
 
     async def _node_killed(self) -> None:
         node = self.chance.choice(self.nodes)
         await node.kill()
-        await self.world.pause(self.chance.uniform(0, 3))
+        await self.world.pause(self.chance.uniform(0, self._longest))
         await node.start()
 
     async def cut_sockets(self) -> None:

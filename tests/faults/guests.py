@@ -45,6 +45,8 @@ class World:
     answers: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
     met: Counter[str] = field(default_factory=Counter)
     """What clients met that is no violation: refusals, errors, ends that they did not choose."""
+    contradictions: list[str] = field(default_factory=list)
+    """A pid that says otherwise than ``recovered``."""
     returns: Counter[str] = field(default_factory=Counter)
     """What those were told who came back."""
     waits: list[float] = field(default_factory=list)
@@ -281,7 +283,7 @@ class SocketIOGuest(Guest):
 
     def _connected(self, leg: Leg, data: dict[str, Any]) -> None:
         if self._pid is not None and data.get("recovered") != (data.get("pid") == self._pid):
-            self.world.met["a pid that says otherwise than `recovered`"] += 1
+            self.world.contradictions.append(f"{self.name}: showed {self._pid}, was answered {data}")
         self._pid = data.get("pid")
         verdict = data.get("recovered") if leg.asked else None
         before, self._before = self._before, []
@@ -415,7 +417,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 def _in_background(work: Any) -> None:
     async def send() -> None:
-        with suppress(*GONE):
+        with suppress(*GONE, RuntimeError):  # the session is closed when all is over
             await work
 
     task = asyncio.ensure_future(send())

@@ -39,6 +39,8 @@ class Emission:
     fate: Fate = Fate.UNKNOWN
     place: str | None = None
     """The position that ``emit`` answered, as clients are shown it."""
+    early: bool = False
+    """Its node delivered it without waiting for the bus; it may have its place all the same."""
     words: str = ""
     """What it raised."""
 
@@ -101,6 +103,8 @@ class History:
     clients: list[Client]
     answers: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
     """What publishers were told: the position, and whether it was kept."""
+    losses: list[float] = field(default_factory=list)
+    """When the log was lost, or might be in part."""
 
 
 def read_ledger(life: str, lines: Iterable[str]) -> tuple[list[Emission], list[float]]:
@@ -118,7 +122,7 @@ def read_ledger(life: str, lines: Iterable[str]) -> tuple[list[Emission], list[f
             found[id] = Emission(id, publisher, room, life, len(found), at, fate=fate)
         elif what == "regained":
             regained.append(rest[0])
-        elif what in ("done", "raised"):
+        elif what in ("done", "raised") and rest[0] in found:
             _ended(found[rest[0]], what, rest[1:])
     return list(found.values()), regained
 
@@ -128,6 +132,6 @@ def _ended(emission: Emission, what: str, rest: list[Any]) -> None:
     if what == "raised":
         emission.fate, emission.words = Fate.RAISED, rest[1]
         return
-    emission.place = rest[1]
+    emission.place, emission.early = rest[1], rest[3] == "away"
     if emission.fate is not Fate.VOLATILE:
         emission.fate = Fate.KEPT if emission.place is not None else Fate.ALONE

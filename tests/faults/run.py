@@ -4,11 +4,12 @@ client comes back a last time, and the checker says what was not as it should be
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 
@@ -16,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.faults.checker import Violation, chains_of, check
-from tests.faults.faults import Plan, Storm
+from tests.faults.faults import LOSSES, Plan, Storm
 from tests.faults.guests import (
     Guest,
     PollingGuest,
@@ -30,8 +31,8 @@ from tests.faults.guests import (
 from tests.faults.history import Client, Fate, History
 from tests.faults.nodes import Node
 from tests.faults.stock import Stock, StockGuest
+from tests.faults.stores import Store, opened
 from tests.javascript import Node as JavaScript
-from tests.redis_server import RedisServer
 
 SPACES = ("/board", "/news")
 SHARES: tuple[tuple[type[Guest], bool, float], ...] = (
@@ -49,6 +50,8 @@ SHARES: tuple[tuple[type[Guest], bool, float], ...] = (
 ROOMS_EACH = (2, 3)
 """Of a Socket.IO client; the others have one."""
 VOLATILE_SHARE = 0.2
+SEED_SECONDS = 240.0
+"""A bound for one seed; most take a quarter of it."""
 HERE_SECONDS = 20.0
 HEARD_SECONDS = 20.0
 
@@ -62,6 +65,7 @@ class Size:
     emissions_per_second: float = 40.0
     calm_seconds: float = 1.0
     """Of traffic before the first strike, and after the last."""
+    patience_seconds: float = 3.0
 
 
 @dataclass
@@ -102,8 +106,9 @@ class Run:
     async def go(self) -> Outcome:
         begun = monotonic()
         async with AsyncExitStack() as stack:
-            redis = await self._start_redis(stack) if self.size.nodes > 1 else None
-            self.nodes = [Node(self.folder, name, redis.url if redis else None) for name in "abcd"[: self.size.nodes]]
+            store = await self._open_store(stack) if self.size.nodes > 1 else None
+            url, patience = store.url if store else None, self.size.patience_seconds
+            self.nodes = [Node(self.folder, name, url, patience) for name in "abcd"[: self.size.nodes]]
             for node in self.nodes:
                 stack.push_async_callback(node.stop)
             await asyncio.gather(*(node.start() for node in self.nodes))
@@ -116,7 +121,7 @@ class Run:
             self.world.stock = await self._start_stock(stack)
             self.guests = self._guests()
             living = [asyncio.ensure_future(guest.live()) for guest in self.guests]
-            storm = Storm(self.world, self.nodes, self.guests, redis, self.chance)
+            storm = Storm(self.world, self.nodes, self.guests, store, self.chance)
             try:
                 await self._everything(storm)
             finally:
@@ -131,11 +136,11 @@ class Run:
                 raise task.exception() or RuntimeError
         return self._outcome(storm, monotonic() - begun)
 
-    async def _start_redis(self, stack: AsyncExitStack) -> RedisServer:
-        redis = RedisServer(keep=True)
-        await asyncio.to_thread(redis.start)
-        stack.callback(redis.__exit__, None, None, None)
-        return redis
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        place = opened(self.plan.kinds[0])
+        store = await asyncio.to_thread(place.__enter__)
+        stack.callback(place.__exit__, None, None, None)
+        return store
 
     async def _start_stock(self, stack: AsyncExitStack) -> Stock | None:
         """None where the machine has no Node: then others come in the place of the stock clients."""
@@ -163,13 +168,15 @@ class Run:
     async def _everything(self, storm: Storm) -> None:
         if not await self.world.until(self._all_here, HERE_SECONDS):
             raise AssertionError(f"not everybody came: {self.world.met}")
-        talking = asyncio.ensure_future(self._talk())
-        cutting = asyncio.ensure_future(storm.cut_sockets()) if self.plan.sockets else None
-        await self.world.pause(self.size.calm_seconds)
-        await storm.run(self.plan)
-        await self.world.pause(self.size.calm_seconds)
-        for task in (talking, cutting):
-            if task is not None:
+        meanwhile = [asyncio.ensure_future(self._talk())]
+        if self.plan.sockets:
+            meanwhile.append(asyncio.ensure_future(storm.cut_sockets()))
+        try:
+            await self.world.pause(self.size.calm_seconds)
+            await storm.run(self.plan)
+            await self.world.pause(self.size.calm_seconds)
+        finally:
+            for task in meanwhile:
                 task.cancel()
         await asyncio.gather(*(node.until_whole() for node in self.nodes))
         await self._closing_words()
@@ -250,8 +257,11 @@ class Run:
         emissions = {emission.id: emission for node in self.nodes for emission in node.read()}
         lives = {name: life for node in self.nodes for name, life in node.lives.items()}
         clients = [guest.client for guest in self.guests]
-        self.history = History(emissions, lives, clients, self.world.answers)
-        found = [*self.violations, *check(self.history)]
+        self.history = History(
+            emissions, lives, clients, self.world.answers, [at for at, what in storm.log if what in LOSSES]
+        )
+        contradictions = [Violation("contradiction", "pid", words) for words in self.world.contradictions]
+        found = [*self.violations, *contradictions, *check(self.history)]
         begun = storm.log[0][0] if storm.log else 0
         kept = [each for each in emissions.values() if each.fate is not Fate.VOLATILE]
         delays = [each.ended - each.began for each in kept if each.ended is not None]
@@ -270,6 +280,12 @@ class Run:
             seconds=seconds,
         )
 
+    def keep(self, path: Path, outcome: Outcome) -> None:
+        """Everything, for who looks for the reason."""
+        words = {"strikes": outcome.strikes, "violations": [str(each) for each in outcome.violations]}
+        words["logs"] = [node.server.output()[-100_000:] for node in self.nodes]
+        path.write_text(json.dumps({**words, "history": asdict(self.history)}))
+
 
 def _again(client: Client) -> int:
     before: set[str] = set()
@@ -281,7 +297,20 @@ def _again(client: Client) -> int:
     return count
 
 
-async def run_seed(seed: int, plan: Plan, size: Size) -> Outcome:
-    """Everything it starts has ended when it returns."""
+async def run_seed(seed: int, plan: Plan, size: Size, keep: Path | None = None) -> Outcome:
+    """Everything it starts has ended when it returns. ``keep``: where to put what happened, if something is wrong."""
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        return await Run(seed, plan, size, Path(name)).go()
+        run = Run(seed, plan, size, Path(name))
+        outcome = await run.go()
+        if keep is not None and outcome.violations:
+            run.keep(keep / f"{seed}.json", outcome)
+        return outcome
+
+
+def run_to_its_end(plan: tuple[int, Plan], size: Size, keep: Path | None = None) -> Outcome:
+    """Blocks. A run that could not be finished is a violation, too."""
+    try:
+        return asyncio.run(asyncio.wait_for(run_seed(*plan, size, keep), SEED_SECONDS))
+    except (AssertionError, TimeoutError) as error:
+        words = str(error).splitlines()[0][:200] if str(error) else f"not through after {SEED_SECONDS:g} s"
+        return Outcome(*plan, [], [Violation("not finished", "run", words)])

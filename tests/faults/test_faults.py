@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.faults]
 
 
 def run(seed: int, plan: Plan, nodes: int, folder: Path) -> Outcome:
-    size = Size(nodes, clients=40, rooms=6, emissions_per_second=30, calm_seconds=0.3)
+    size = Size(nodes, clients=40, rooms=6, emissions_per_second=30, calm_seconds=0.3, patience_seconds=1)
     outcome = asyncio.run(asyncio.wait_for(Run(seed, plan, size, folder).go(), 50))
     assert outcome.violations == [], f"{outcome.line()}\n{outcome.strikes}\n{outcome.met}"
     assert outcome.fates["kept"] > 20
@@ -30,6 +30,12 @@ def test_one_node_whose_clients_are_cut_off(tmp_path: Path) -> None:
     outcome = run(1, Plan(("sockets",), True, 1), 1, tmp_path)
     assert set(outcome.returns) == {"recovered"}
     assert outcome.returns["recovered"] > 20
+
+
+def test_two_nodes_whose_redis_comes_and_goes(tmp_path: Path) -> None:
+    """Killed and back with its data, and emptied: some go alone meanwhile, and everything is handed over."""
+    outcome = run(3, Plan(("killed", "emptied", "subscribers"), True, 3, longest=2.0), 2, tmp_path)
+    assert outcome.fates["kept"] + outcome.fates["alone"] > 60
 
 
 def test_plans_have_each_kind_alone_with_and_without_cuts_and_then_all() -> None:

@@ -149,7 +149,8 @@ class Watch:
 
     async def clients(self) -> int:
         """Those of the server, above the ones that read."""
-        answer = await asyncio.wait_for(self._looker.call(["count"]), STEP_SECONDS)
+        async with asyncio.timeout(STEP_SECONDS):  # wait_for of Python 3.11 may swallow the cancellation that ends us
+            answer = await self._looker.call(["count"])
         return int(answer.body.strip(b"[]")) - self._others
 
     async def run(self, stuck: StuckReader | None) -> None:

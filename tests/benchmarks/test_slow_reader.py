@@ -48,6 +48,7 @@ def test_a_run_ends_when_its_time_is_over_and_says_how_far_it_came(capsys: pytes
     endless = Scale(messages=10_000_000, size=100, people=3, warm=10, seconds=0.5)
     monkeys = pytest.MonkeyPatch()
     monkeys.setattr(slow_reader, "TELL_SECONDS", 0.1)
+    monkeys.setattr(slow_reader, "STEP_SECONDS", 5.0)  # nobody closes the reader once nothing is said: twice that long
     try:
         without, stuck = measure(["portable"], 1, endless, KERNEL_BYTES)
     finally:

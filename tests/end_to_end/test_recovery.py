@@ -60,10 +60,13 @@ await tell("first");
 await heard("first");
 for (const round of ["one", "two"]) {
   const back = connected();
+  socket.io.reconnection(false); // away until all of it was said, however slow the machine
   socket.io.engine.close();
   await tell(`${round}-a`);
   await tell(`${round}-b`, "&kind=binary");
   await tell(`${round}-lost`, "&volatile=1");
+  socket.io.reconnection(true);
+  socket.connect();
   await back;
   await tell(`${round}-c`, "&volatile=1");
   await heard(`${round}-c`);

@@ -287,9 +287,9 @@ class Merge:
         """Was it in a lost log, before something that came out here? Who is here and was in its room then has heard it,
         perhaps on another node; nodes say what they say in the order of their numbers."""
         node, number = id
-        if number <= self._old.get(node, 0):
+        if number <= self._old.get(node, -1):
             return True
-        self._newest[node] = max(number, self._newest.pop(node, 0))
+        self._newest[node] = max(number, self._newest.pop(node, -1))
         if len(self._newest) > NODES_LIMIT:
             self._newest.popitem(last=False)
         return False

@@ -341,6 +341,14 @@ def test_what_is_offered_anew_and_was_in_the_lost_log_before_what_came_out_is_to
     assert offsets(found) == [3, 4], "three and four had not come out"
 
 
+def test_whatever_number_a_node_begins_with_it_is_told() -> None:
+    log = Log("e")
+    first = log.append(Draft(("n", 0), "/", ("a",), (), "e", b"[]", 0), 0)
+    mine = Merge(Position("e", 0), patience=0)
+    mine.watch("a", Position("e", 0))
+    assert offsets(mine.live(first, 0)) == [1]
+
+
 def test_while_others_may_still_offer_anew_a_second_loss_proves_nothing_more() -> None:
     log = Log("e")
     one, two, three, four = fill(log, "a", "a", "a", "a")

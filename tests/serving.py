@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -36,17 +37,26 @@ ATTEMPT_SECONDS = 0.02
 PORTS = range(10_000, 32_000)
 """Below those from which systems take one for a connection (32,768 and up on Linux): until a server has bound the one
 that it was promised, only another server could take it. A second run of the tests may be going on beside this one."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_OWN_PORTS = PORTS[_WORKER::_WORKERS]
+"""What workers of one run may promise: none to two of them."""
+_promised: deque[int] = deque(maxlen=1_000)
+"""Twelve servers of a cluster are promised theirs before the first of them binds its own."""
 
 Answer = TypeVar("Answer")
 
 
 def free_port() -> int:
     """A TCP port on the loopback address that nobody had a moment ago, and that no client is given."""
-    for port in random.SystemRandom().choices(PORTS, k=100):
+    for port in random.SystemRandom().sample(_OWN_PORTS, k=2_000):
+        if port in _promised:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _promised.append(port)
             return port
-    raise AssertionError(f"no free port in {PORTS}")
+    raise AssertionError(f"no free port in {_OWN_PORTS}")
 
 
 def fetch(url: str, timeout: float = 5.0) -> tuple[int, bytes]:

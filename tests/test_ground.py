@@ -15,7 +15,7 @@ import pytest
 
 import dev
 from tests.javascript import JS, Node
-from tests.serving import ROOT, ServerProcess, fetch, program
+from tests.serving import ROOT, ServerProcess, fetch, free_port, program
 
 BOOTSTRAP_SECONDS = 300
 SERVE = "http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
@@ -287,3 +287,8 @@ def test_the_last_lines_name_what_was_left_out(pytester: pytest.Pytester) -> Non
     done.stdout.fnmatch_lines(
         ["*left out on this machine*", "2 tests: no no-such-program on this machine (Debian: apt install nowhere)"]
     )
+
+
+def test_no_port_is_promised_to_two_servers() -> None:
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)

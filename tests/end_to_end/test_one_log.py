@@ -283,7 +283,9 @@ async def test_what_waits_is_bounded(tmp_path: Path) -> None:
             assert 'realtime_drops_total{reason="spool"} 7.0' in metrics
             pair.redis.start()
             await until(ben, "11")
-            assert heard(ben) == ["7", "8", "9", "10", "11"]
+            first, *others = heard(ben)
+            assert first in ("0", "7"), "the first one is kept where it was on its way when Redis went"
+            assert others == ["8", "9", "10", "11"]
 
 
 @pytest.mark.asyncio

@@ -41,7 +41,7 @@ def _ours(shared: bool) -> list[str]:
 
 def _node(kind: str) -> Callable[[bool], list[str]]:
     def command(shared: bool) -> list[str]:
-        node = node_program("cluster_server.mjs", "cluster_package.json")
+        node = node_program("cluster_package.json")
         return [part for part in node if part != "--expose-gc"] + ([kind, "{redis}"] if shared else [])
 
     return command

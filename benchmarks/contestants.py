@@ -79,18 +79,18 @@ def cache_folder() -> Path:
 
 
 def _node() -> list[str]:
-    return node_program("node_server.mjs", "package.json")
+    return node_program("package.json")
 
 
-def node_program(script: str, package: str) -> list[str]:
-    """Node with this script and what it needs, from npm on first use: whole or not at all. Raises Missing."""
+def node_program(package: str) -> list[str]:
+    """Node with its server and what that needs, from npm on first use: whole or not at all. Raises Missing."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise Missing("no node and npm on this machine")
     version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip()
     if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
         raise Missing(f"node is {version}, {OLDEST_NODE} or newer is needed")
-    program = (SERVERS / script).read_bytes()
+    program = (SERVERS / "node_server.mjs").read_bytes()
     wanted = (SERVERS / package).read_bytes()
     folder = cache_folder() / hashlib.sha256(wanted + program).hexdigest()[:12]
     if not folder.exists():

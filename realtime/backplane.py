@@ -22,6 +22,7 @@ from realtime.errors import OutsideError
 from realtime.hub import Hub
 from realtime.keeper import Keeper
 from realtime.lane import Lane, Shared
+from realtime.loops import end_on
 from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.ports import Journal
@@ -179,15 +180,7 @@ class Backplane:
     async def stop(self) -> None:
         """Hand over what there is, as long as that is quick, and let go of the journal. Repeats do nothing; begins anew
         where somebody emits again."""
-        loop = self._loop
-        if loop is None:
-            return
-        if loop is asyncio.get_running_loop():
-            await self._stop()
-        elif loop.is_running():
-            with suppress(TimeoutError):
-                stopping = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._stop(), loop))
-                await asyncio.wait_for(stopping, 2 * HAND_OVER_SECONDS)
+        await end_on(self._loop, self._stop, 2 * HAND_OVER_SECONDS)
 
     async def _stop(self) -> None:
         with suppress(TimeoutError):

@@ -4,8 +4,9 @@ connection its own), and what belongs to one loop must not be used from another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 Thing = TypeVar("Thing")
 
@@ -25,3 +26,17 @@ class PerLoop(Generic[Thing]):
                 self._things.pop(old, None)
             found = self._things[loop] = self._make(loop)
         return found
+
+
+async def end_on(
+    loop: asyncio.AbstractEventLoop | None, end: Callable[[], Coroutine[Any, Any, None]], seconds: float
+) -> None:
+    """End what belongs to this loop there; where that is another one, wait no longer than this. Nothing happens for
+    None, and for a loop that does not run any more."""
+    if loop is None:
+        return
+    if loop is asyncio.get_running_loop():
+        await end()
+    elif loop.is_running():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(end(), loop)), seconds)

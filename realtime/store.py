@@ -21,6 +21,7 @@ from realtime.absence import Absence
 from realtime.away import Absent
 from realtime.errors import CloseCode, OutsideError
 from realtime.hub import Hub
+from realtime.loops import end_on
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.ports import Claimed, Sessions
@@ -356,15 +357,7 @@ class SessionStore:
     async def stop(self) -> None:
         """Write down what there is, as long as that is quick, and let go. What was written stays: this node's clients
         may come back elsewhere. Repeats do nothing."""
-        loop = self._loop
-        if loop is None:
-            return
-        if loop is asyncio.get_running_loop():
-            await self._stop()
-        elif loop.is_running():
-            with suppress(TimeoutError):
-                stopping = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._stop(), loop))
-                await asyncio.wait_for(stopping, 2 * PATIENCE_SECONDS)
+        await end_on(self._loop, self._stop, 2 * PATIENCE_SECONDS)
 
     async def _stop(self) -> None:
         self._loop = None

@@ -1,17 +1,29 @@
 // Node's own Socket.IO server under test, tuned as its documentation advises ("Performance tuning", "Memory usage"):
-// native add-ons for ws, no compression, no client files, the handshake request not kept.
+// native add-ons for ws, no compression, no client files, the handshake request not kept. A node of a cluster is told
+// which of Node's two adapters for Redis it has, each made as its documentation shows:
+// server.mjs PORT [streams|pubsub REDIS_URL]
 import { createRequire } from "node:module";
 import { createServer } from "node:http";
 
 const require = createRequire(import.meta.url);
 const { Server } = require("socket.io");
-const port = Number(process.argv[2]);
+const [port, kind, url] = [Number(process.argv[2]), process.argv[3], process.argv[4]];
+
+async function adapter() {
+  const client = require("redis").createClient({ url });
+  await client.connect();
+  if (kind === "streams") return require("@socket.io/redis-streams-adapter").createAdapter(client);
+  const ear = client.duplicate();
+  await ear.connect();
+  return require("@socket.io/redis-adapter").createAdapter(client, ear);
+}
 
 const http = createServer();
 const io = new Server(http, {
   serveClient: false,
   perMessageDeflate: false,
   httpCompression: false,
+  ...(kind ? { adapter: await adapter() } : {}),
   ...(process.env.BENCH_SERIALIZER === "msgpack" ? { parser: require("socket.io-msgpack-parser") } : {}),
 });
 

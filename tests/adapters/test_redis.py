@@ -477,4 +477,5 @@ async def test_a_publisher_whose_cancellation_is_swallowed_closes_all_the_same()
     sending = asyncio.ensure_future(publisher.send(b"PING"))
     await begun.wait()
     await asyncio.wait_for(publisher.close(), 5)
-    await asyncio.gather(sending, return_exceptions=True)
+    with pytest.raises(OutsideError):
+        await asyncio.wait_for(sending, 5)

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end.clients import SECONDS, PollingClient, within
+from tests.end_to_end.stock_client import WATCHED
 from tests.javascript import Node
 from tests.serving import ROOT, ServerProcess
 
@@ -41,21 +42,15 @@ async def tell(server: ServerProcess, room: str, text: str, **query: str) -> int
         return int(await answer.text())
 
 
-JAVASCRIPT = """
+JAVASCRIPT = (
+    """
 import { io } from "socket.io-client";
 const [url, room, options] = process.argv.slice(1);
 const socket = io(url + "/board", { reconnectionDelay: 50, reconnectionDelayMax: 100, ...JSON.parse(options) });
 const tell = (text, query = "") => fetch(`${url}/board/${room}?text=${text}${query}`, { method: "POST" });
-const told = [], connects = [];
-socket.onAny((name, ...args) => told.push([name, ...args]));
-socket.on("connect", () => connects.push([socket.recovered, socket.id, told.length]));
-const connected = () => new Promise((resolve) => socket.once("connect", resolve));
-const heard = (text) => new Promise((resolve) => {
-  const look = () => told.some((each) => JSON.stringify(each).includes(text)) ? resolve() : setTimeout(look, 5);
-  look();
-});
-await connected();
-await socket.emitWithAck("join", room);
+"""
+    + WATCHED
+    + """
 await tell("first");
 await heard("first");
 for (const round of ["one", "two"]) {
@@ -78,6 +73,7 @@ await connected();
 console.log(JSON.stringify({ told, connects, who }));
 socket.disconnect();
 """
+)
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)

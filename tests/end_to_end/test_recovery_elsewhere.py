@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end.clients import SECONDS, within
+from tests.end_to_end.stock_client import WATCHED
 from tests.end_to_end.test_recovery import Hand, _event, publish, tell
 from tests.javascript import Node
 from tests.redis_server import RedisServer
@@ -56,21 +57,15 @@ def a(tmp_path: Path, redis: RedisServer) -> Iterator[ServerProcess]:
         yield running
 
 
-JAVASCRIPT = """
+JAVASCRIPT = (
+    """
 import { io } from "socket.io-client";
 const [here, there, room, how, pid] = process.argv.slice(1);
 const socket = io(here + "/board", { transports: ["websocket"], reconnectionDelay: 50, reconnectionDelayMax: 100 });
 const tell = (text, query = "") => fetch(`${there}/board/${room}?text=${text}${query}`, { method: "POST" });
-const told = [], connects = [];
-socket.onAny((name, ...args) => told.push([name, ...args]));
-socket.on("connect", () => connects.push([socket.recovered, socket.id, told.length]));
-const connected = () => new Promise((resolve) => socket.once("connect", resolve));
-const heard = (text) => new Promise((resolve) => {
-  const look = () => told.some((each) => JSON.stringify(each).includes(text)) ? resolve() : setTimeout(look, 5);
-  look();
-});
-await connected();
-await socket.emitWithAck("join", room);
+"""
+    + WATCHED
+    + """
 if (how !== "silent") {
   await tell("first");
   await heard("first");
@@ -90,6 +85,7 @@ const who = await socket.emitWithAck("whoami");
 console.log(JSON.stringify({ told, connects, who }));
 socket.disconnect();
 """
+)
 
 
 @pytest.mark.parametrize("how", ["cut", "killed", "silent", "stopped"])

@@ -203,6 +203,8 @@ async def test_what_nobody_needs_is_given_up_also_while_there_is_no_end_of_new_c
         await until(lambda: here.ledger.failures >= 1)
         here.incoming.spare(["a"])
         await until(lambda: here.journal.unwatched == ["a"])
+        assert not here.incoming.is_watched(["a"])
+        assert here.incoming.heard(["b"]) is not True, "it is still asked for in vain"
 
 
 @pytest.mark.asyncio

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from realtime.loops import PerLoop
+from realtime.loops import PerLoop, end_on
 
 
 @pytest.fixture
@@ -42,3 +43,55 @@ def test_what_belonged_to_a_closed_loop_is_let_go(
     per_loop(other)
     per_loop(one)
     assert made == [one, other, one]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_to_end_ends_on_its_own_loop(elsewhere: asyncio.AbstractEventLoop) -> None:
+    ended: list[asyncio.AbstractEventLoop] = []
+
+    async def end() -> None:
+        ended.append(asyncio.get_running_loop())
+
+    await end_on(asyncio.get_running_loop(), end, 5)
+    await end_on(elsewhere, end, 5)
+    assert ended == [asyncio.get_running_loop(), elsewhere]
+
+
+@pytest.mark.asyncio
+async def test_another_loop_is_not_waited_for_too_long(elsewhere: asyncio.AbstractEventLoop) -> None:
+    cancelled = threading.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Future()
+        finally:
+            cancelled.set()
+
+    await end_on(elsewhere, never, 0.01)
+    assert cancelled.wait(5)
+
+
+@pytest.mark.asyncio
+async def test_on_no_loop_and_on_one_that_has_stopped_nothing_is_done() -> None:
+    ended: list[bool] = []
+
+    async def end() -> None:
+        ended.append(True)
+
+    stopped = asyncio.new_event_loop()
+    await end_on(None, end, 5)
+    await end_on(stopped, end, 5)
+    stopped.close()
+    assert ended == []

@@ -130,10 +130,13 @@ async def test_what_is_not_ready_holds_up_what_is_behind_it() -> None:
         ledger.blocked = {2}
         for number in (1, 2, 3):
             outgoing.offer(item(number))
-        await until(lambda: script.asked == [1])
+        await until(lambda: ledger.told == [("confirmed", 1)])
+        assert script.asked == [1]
         ledger.blocked = set()
         outgoing.stir()
-        await until(lambda: script.asked == [1, 2, 3])
+        await until(lambda: not outgoing.spool)
+        assert script.asked == [1, 2, 3]
+        assert ledger.told == [("confirmed", 1), ("confirmed", 2), ("confirmed", 3)]
 
 
 @pytest.mark.asyncio

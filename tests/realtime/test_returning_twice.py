@@ -63,6 +63,18 @@ async def test_who_is_cut_off_while_it_takes_over_may_come_back_once_more() -> N
     assert alice.sid == first
 
 
+async def change_rooms_meanwhile(place: Place, sid: str, coming: asyncio.Future[Any]) -> None:
+    """While it is asked whether ``coming`` may come in again: one room entered and one left for it, a word in each;
+    then it goes on."""
+    while len(place.hooks("authorize")) < 2:
+        await asyncio.wait({coming}, timeout=0)
+    await place.server.enter_room(sid, "entered", "/chat")
+    await place.server.leave_room(sid, "left", "/chat")
+    for room in ("stays", "left", "entered"):
+        await place.chat.emit("note", room, to=room)
+    place.gate.set()
+
+
 def stolen(place: Place, alice: Guest, user: str) -> Guest:
     """Somebody has got hold of her pid."""
     thief = Guest(place.server, user=user)
@@ -82,13 +94,7 @@ async def test_nothing_is_taken_from_anybody_before_whoever_comes_is_let_in(away
     place.gate.clear()
     thief = stolen(place, alice, user)
     coming = asyncio.ensure_future(thief.come())
-    while len(place.hooks("authorize")) < 2:
-        await asyncio.wait({coming}, timeout=0)
-    await place.server.enter_room(alice.sid, "entered", "/chat")
-    await place.server.leave_room(alice.sid, "left", "/chat")
-    for room in ("stays", "left", "entered"):
-        await place.chat.emit("note", room, to=room)
-    place.gate.set()
+    await change_rooms_meanwhile(place, alice.sid, coming)
     data = await coming
     assert data.get("reason", data.get("data", {}).get("code")) in ("user", "forbidden")
     await place.chat.emit("note", "last", to="entered")
@@ -109,13 +115,7 @@ async def test_rooms_that_others_change_while_it_is_let_in_again() -> None:
     alice.cut()
     place.gate.clear()
     coming = asyncio.ensure_future(alice.come())
-    while len(place.hooks("authorize")) < 2:
-        await asyncio.wait({coming}, timeout=0)
-    await place.server.enter_room(alice.sid, "entered", "/chat")
-    await place.server.leave_room(alice.sid, "left", "/chat")
-    for room in ("stays", "left", "entered"):
-        await place.chat.emit("note", room, to=room)
-    place.gate.set()
+    await change_rooms_meanwhile(place, alice.sid, coming)
     assert (await coming)["recovered"] is True
     assert await alice.catch_up() == ["stays", "entered"]
     rooms = {alice.sid, "stays", "entered", "user:alice"}

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from realtime.ports import Claimed, Expired
+from realtime.recovery import Record
 from tests.realtime.houses import Guest, House, houses, until
 from tests.realtime.living import SECONDS
 
@@ -41,14 +42,14 @@ async def test_and_every_so_often_in_between(monkeypatch: pytest.MonkeyPatch) ->
         alice = await a.guest(user="alice")
         a.chat.sockets()[0].data["colour"] = "red"
 
-        async def written() -> None:
+        async def written() -> Record:
             while True:
                 found = await a.sessions[-1].look(alice.pid or "")
                 if found is not None and b"red" in found.data:
-                    return
+                    return found
                 await asyncio.wait({asyncio.ensure_future(a.sessions[-1].look(""))}, timeout=0.01)
 
-        await asyncio.wait_for(written(), SECONDS)
+        assert (await asyncio.wait_for(written(), SECONDS)).sid == alice.sid
 
 
 async def test_data_that_cannot_be_written_ends_what_was_written_before() -> None:

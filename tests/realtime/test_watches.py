@@ -33,11 +33,16 @@ def test_another_connection_asks_for_everything_again() -> None:
     assert watches.stood(["a", "b"]) == {"a": 5, "b": None}
 
 
-def test_what_nobody_needs_lingers_and_may_be_needed_again() -> None:
+def standing(*channels: str) -> Watches:
     watches = Watches(linger=5.0)
-    for channel in ("a", "b"):
+    for channel in channels:
         watches.need(channel)
-    watches.stood(["a", "b"])
+    watches.stood(channels)
+    return watches
+
+
+def test_what_nobody_needs_lingers_and_may_be_needed_again() -> None:
+    watches = standing("a", "b")
     watches.spare("a", 0.0)
     watches.spare("a", 3.0)
     watches.spare("b", 1.0)
@@ -54,10 +59,7 @@ def test_what_nobody_needs_lingers_and_may_be_needed_again() -> None:
 
 
 def test_what_lingers_for_somebody_who_may_come_back_is_in_nobodys_way() -> None:
-    watches = Watches(linger=5.0)
-    for channel in ("a", "b"):
-        watches.need(channel)
-    watches.stood(["a", "b"])
+    watches = standing("a", "b")
     watches.hold("a", 120.0)
     watches.hold("unknown", 120.0)
     watches.spare("b", 1.0)

@@ -20,6 +20,9 @@ from realtime.session import Member, State
 from realtime.since import Since
 from realtime.spoken import name_and_args
 
+LOOKS: Final = 3
+"""While a room's rule is asked more is said in the room: so often the log is read for it, then the room begins now."""
+
 
 class Publishing(Protocol):
     """Who takes an emission to its room."""
@@ -52,6 +55,10 @@ class House(Publishing, Protocol):
     async def heard(self, namespace: str, *channels: str | None) -> bool: ...
 
     async def look_back(self, namespace: str, offset: str, *channels: str | None) -> str | None: ...
+
+    def is_elsewhere(self, namespace: str) -> bool: ...
+
+    def is_at_hand(self, namespace: str, offset: str, *channels: str | None) -> bool: ...
 
     def since(self, member: Member, offset: str, rooms: Collection[str] | None = None) -> Since: ...
 
@@ -162,7 +169,8 @@ class Socket:
 
     async def join(self, room: str, *, since: str | None = None) -> Since | None:
         """Enter a room whose name the client chose; the namespace's ``may_join`` and ``joined`` run. With ``since``
-        what was said in it after that offset is told now, and the answer says whether that was all of it.
+        what was said in it after that offset is told now, and the answer says whether that was all of it; where that
+        has to be waited for, ``may_join`` is asked again.
 
         Raises PayloadError for a bad name, AccessError for a room of the system or where the rule says no,
         LimitError for too many rooms. A room it is in already is no change, nor is any room for a client that
@@ -173,12 +181,11 @@ class Socket:
         if room in self.rooms:
             return None
         await self._house.on_room("may_join", self, room)
-        limit = limits.rooms_per_connection
-        if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
-            raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
+        self._check_number_of_rooms(room, limits.rooms_per_connection)
         reason = None
         if since is not None:
-            reason = await self._house.look_back(self.namespace, since, room)
+            reason = await self._look_back(room, since)
+            self._check_number_of_rooms(room, limits.rooms_per_connection)
         try:
             entered = self.enter(room)
         except ValueError:  # the name is somebody's sid
@@ -194,6 +201,22 @@ class Socket:
         await self._house.kept(self._member)
         await self._house.on_room("joined", self, room)
         return told
+
+    def _check_number_of_rooms(self, room: str, limit: int) -> None:
+        if room not in self.rooms and sum(not is_system_room(each) for each in self.rooms) >= limit:
+            raise LimitError(f"No more than {limit} rooms for one connection", code="too_many_rooms")
+
+    async def _look_back(self, room: str, since: str) -> str | None:
+        """Have at hand what was said since then, in the turn in which the rule says yes: it may say no by now."""
+        reason = None
+        for _ in range(LOOKS):
+            reason = await self._house.look_back(self.namespace, since, room)
+            if not self._house.is_elsewhere(self.namespace):
+                break
+            await self._house.on_room("may_join", self, room)
+            if reason is not None or self._house.is_at_hand(self.namespace, since, room):
+                break
+        return reason
 
     def enter(self, room: str) -> bool:
         """Enter a room whose name is the application's own; no rule is asked and no limit holds.

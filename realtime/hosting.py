@@ -144,6 +144,15 @@ class Hosting:
         position = Position.parse(offset)
         return None if position is None else await self.missed.look_back(namespace, channels, position)
 
+    def is_elsewhere(self, namespace: str) -> bool:
+        """Is what was said in this namespace to be waited for?"""
+        return self.missed.is_elsewhere(namespace)
+
+    def is_at_hand(self, namespace: str, offset: str, *channels: Channel) -> bool:
+        """Is what was said in these since an offset still there, after ``look_back``?"""
+        position = Position.parse(offset)
+        return position is not None and self.missed.entries(namespace, channels, position) is not None
+
     def since(self, member: Member, offset: str, rooms: Collection[str] | None = None) -> Since:
         """What was said since an offset leaves: in a room for somebody who has just entered it, or (None) in all that
         it is in for somebody who was just let in."""

@@ -83,6 +83,11 @@ class Missed:
 
     # --- anybody
 
+    def is_elsewhere(self, namespace: str) -> bool:
+        """Does the log of this namespace lie where it has to be waited for?"""
+        keeper = self._hub.keepers.get(namespace)
+        return keeper is not None and _lane(keeper) is not None
+
     async def look_back(self, namespace: str, channels: Collection[Channel], start: Position) -> str | None:
         """Have at hand what was said in these channels after this place: ``entries`` has it in the turn in which this
         returns. Why not, or None. Waits no longer than twice as long as the bus is waited for."""

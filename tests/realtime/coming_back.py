@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realtime import Namespace, Server, Socket
@@ -31,6 +31,8 @@ class Place:
         self.chat = self.server.include(Namespace("/chat", recovery=True))
         self.seen: list[tuple[Any, ...]] = []
         self.closed_rooms: set[str] = set()
+        self.on_asked: Callable[[str], Awaitable[None]] | None = None
+        """What happens while the rule of a room is asked."""
         self.gate = asyncio.Event()
         """The authorise step waits for it."""
         self.gate.set()
@@ -64,6 +66,8 @@ class Place:
 
         @chat.hook("may_join")
         async def may_join(socket: Socket, room: str) -> None:
+            if self.on_asked is not None:
+                await self.on_asked(room)
             if room in self.closed_rooms:
                 raise AccessError("This room is closed")
 

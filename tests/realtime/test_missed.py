@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from typing import Any
 
 import pytest
 
+from realtime.context import LOOKS
 from realtime.lane import Lane
 from realtime.positions import Position
 from realtime.testing import MemoryClient
@@ -83,6 +85,52 @@ async def test_a_newcomer_to_a_room_is_told_before_what_is_said_now() -> None:
         await until(lambda: "8" in str(bob.client.wire.frames[-1]))
         assert await bob.catch_up() == list(range(1, 9))
         assert await bob.say("join", "another", "nonsense") == {"recovered": False, "reason": "offset"}
+
+
+async def test_a_room_that_is_closed_while_its_log_is_waited_for_is_not_entered() -> None:
+    async with houses("a", "b") as (a, b):
+        start = str((await a.chat.emit("note", 0, to="lobby")).offset)
+        await a.chat.emit("note", 1, to="lobby")
+        bob = await b.guest(user="bob")
+        journal = b.journals[-1]
+        gate = journal.watch_gate = asyncio.Event()
+        joining = asyncio.ensure_future(bob.say("join", "lobby", start))
+        await until(lambda: ("lobby",) in journal.watching)
+        b.closed_rooms.add("lobby")
+        gate.set()
+        assert (await asyncio.wait_for(joining, SECONDS))["error"]["code"] == "forbidden"
+        await a.chat.emit("note", 2, to="lobby")
+        assert await bob.catch_up() == []
+
+
+@pytest.mark.parametrize("busy", [1, 10])
+async def test_what_is_said_while_a_rooms_rule_is_asked_is_told_too_or_nothing_is(busy: int) -> None:
+    async with houses("a", "b") as (a, b):
+        start = str((await a.chat.emit("note", 0, to="lobby")).offset)
+        await a.chat.emit("note", 1, to="lobby")
+        bob, numbers, asked = await b.guest(user="bob"), count(2), count()
+
+        async def speak(room: str) -> None:
+            if 0 < next(asked) <= busy:
+                emitted = await a.chat.emit("note", next(numbers), to=room)
+                await until(lambda: _lane(b).seen(room) >= Position.parse(str(emitted.offset)).offset)  # type: ignore[union-attr]
+
+        b.on_asked = speak
+        outcome = await bob.say("join", "lobby", start)
+        said = next(numbers)
+        await a.chat.emit("note", said, to="lobby")
+        await until(lambda: f",{said}," in str(bob.client.wire.frames[-1]))
+        told = await bob.catch_up()
+        if busy < LOOKS:
+            assert (outcome, told) == ({"recovered": True}, list(range(1, said + 1)))
+        else:
+            assert (outcome, told) == ({"recovered": False, "reason": "gone"}, [said])
+
+
+def _lane(house: House) -> Lane:
+    lane = house.server.hub.keepers["/chat"].lane
+    assert isinstance(lane, Lane)
+    return lane
 
 
 async def test_a_namespace_that_keeps_nothing_has_nothing_to_read() -> None:

@@ -22,7 +22,7 @@ from realtime.errors import OutsideError
 from realtime.hub import Hub
 from realtime.keeper import Keeper
 from realtime.lane import Lane, Shared
-from realtime.loops import end_on
+from realtime.loops import end_on, end_tasks
 from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.ports import Journal
@@ -192,9 +192,7 @@ class Backplane:
             await lane.end()
         if journal is not None:
             await journal.close()
-        if follower is not None:
-            follower.cancel()
-            await asyncio.wait([follower])
+        await end_tasks(follower)
 
     # --- hooks and numbers
 

@@ -66,7 +66,8 @@ class Answer:
         Raises ClientGone or InboxFull or, after ``timeout`` seconds, python-socketio's TimeoutError.
         """
         try:
-            args = await asyncio.wait_for(self._future, timeout)
+            async with asyncio.timeout(timeout):
+                args = await self._future
         except TimeoutError:
             raise StockTimeout from None
         return args[0] if len(args) == 1 else args or None

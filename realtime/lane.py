@@ -19,6 +19,7 @@ from realtime.errors import OutsideError, label_of
 from realtime.hub import Hub
 from realtime.incoming import Incoming
 from realtime.keeper import Keeper, is_nobody, rooms_of
+from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.outgoing import Outgoing
@@ -175,9 +176,7 @@ class Lane:
     async def end(self) -> None:
         """What was not handed over is lost."""
         self.outgoing.end()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
 
     # --- saying
 

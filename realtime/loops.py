@@ -6,7 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+AGAIN_SECONDS: Final = 0.5
+"""What a task that was cancelled has to end, before it is cancelled once more."""
 
 Thing = TypeVar("Thing")
 
@@ -40,3 +43,16 @@ async def end_on(
     elif loop.is_running():
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(end(), loop)), seconds)
+
+
+async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel these, again and again, until they have ended.
+
+    Once is not always enough: ``asyncio.wait_for`` (before Python 3.12) loses a cancellation that comes in the turn in
+    which what it waits for is done, and ``asyncio.gather`` makes an error of it where a part of it failed just then.
+    """
+    left = {task for task in tasks if task is not None}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_SECONDS)

@@ -246,7 +246,8 @@ class Returning(Keepers):
         """Its disconnect hook comes before the connect hook of who it is now."""
         if self.settled is not None and old.session.loop is asyncio.get_running_loop():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.settled(old), SETTLE_SECONDS)
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self.settled(old)
 
     # --- let in
 

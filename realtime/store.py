@@ -21,7 +21,7 @@ from realtime.absence import Absence
 from realtime.away import Absent
 from realtime.errors import CloseCode, OutsideError
 from realtime.hub import Hub
-from realtime.loops import end_on
+from realtime.loops import end_on, end_tasks
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.ports import Claimed, Sessions
@@ -135,7 +135,8 @@ class SessionStore:
         if self._failing or member.trail is None or self._is_written(member.trail.pid):
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._call(lambda: self._until_written(member.trail.pid)), PATIENCE_SECONDS)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._call(lambda: self._until_written(member.trail.pid))
 
     def _is_written(self, pid: str) -> bool:
         return pid not in self._changed and pid not in self._writing
@@ -362,10 +363,7 @@ class SessionStore:
     async def _stop(self) -> None:
         self._loop = None
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(*tasks)
         with suppress(TimeoutError, OutsideError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while self._over or self._left or self._changed:

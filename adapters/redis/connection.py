@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -39,7 +40,9 @@ class Link:
     async def write(self, *commands: tuple[bytes, ...]) -> None:
         if not self.connection.is_connected:  # redis-py would open another one, which nobody would know of
             raise exceptions.ConnectionError("the link is closed")
+        before = _cancellations()
         await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        _heed(before)
 
     async def read(self, seconds: float | None = None) -> Any:
         """One answer. With ``seconds``: None when none came; without: TimeoutError after SOCKET_SECONDS."""
@@ -95,6 +98,7 @@ class Connections:
 
     async def lend(self) -> Link:
         """A connection that is open now, to be given back or cut. Raises one of FAILURES."""
+        before = _cancellations()
         try:
             connection = await self._pool.get_connection()
         except FAILURES:
@@ -105,6 +109,7 @@ class Connections:
             raise
         try:
             await connection.check_health()
+            _heed(before)
         except BaseException:
             await self._pool.release(connection)
             raise
@@ -142,6 +147,19 @@ class Connections:
         if self._sentinel is not None:
             with suppress(*FAILURES):
                 await self._sentinel.aclose()
+
+
+def _cancellations() -> int:
+    """How often this task was cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _heed(before: int) -> None:
+    """redis-py writes with ``asyncio.wait_for``, which loses a cancellation (before Python 3.12) that comes in the turn
+    in which what it waits for is done: whoever closes us would wait for ever."""
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 def describe(error: BaseException) -> str:

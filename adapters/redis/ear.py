@@ -23,6 +23,7 @@ from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import STEADY_SECONDS, hear
 from realtime.errors import LimitError, OutsideError
+from realtime.loops import end_tasks
 
 log = logging.getLogger("realtime.bus")
 
@@ -115,9 +116,7 @@ class Ear:
     async def close(self) -> None:
         """Ends the connection; whoever waits gets OutsideError. Repeats do nothing."""
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_tasks(self._task)
         while self._waiting:
             _, waiting = self._waiting.popitem()
             if not waiting.done():

@@ -20,6 +20,7 @@ from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.shards import Shards
 from adapters.redis.stream import Shared, Stream
 from realtime.errors import OutsideError, UsageError
+from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Stretch
 from realtime.positions import Channel, Draft, DraftId, Entry, Position
@@ -125,7 +126,8 @@ class RedisJournal:
                 self._metrics.bus_refused.add(refused.reason)
                 return None  # what it says, and to whom, is not known: whoever has to have everything has not
         upto = int(rest[-4]) if rest else position.offset
-        stream.learn(epoch.decode(), int(newest))
+        if epoch.decode() != stream.seen.epoch:  # else what was seen, and in which place, is not forgotten for it
+            stream.learn(epoch.decode(), int(newest))
         return Stretch(entries, Position(epoch.decode(), upto), more=upto < int(newest))
 
     async def newest(self, namespace: str) -> Position:
@@ -174,9 +176,7 @@ class RedisJournal:
         """Ends ``follow``; what is on its way fails with OutsideError. Repeats do nothing."""
         self._closed = True
         self._inflow.close()
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.wait([self._checking])
+        await end_tasks(self._checking)
         await asyncio.gather(*(stream.ear.close() for stream in self._streams.values()))
         await self._shards.close()
         self._metrics.bus_up.set(0)

@@ -18,6 +18,7 @@ from adapters.own_loop import OwnLoop
 from adapters.redis.address import Address
 from adapters.redis.shards import Shards
 from realtime.errors import OutsideError
+from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.ports import NameHolders
 
@@ -119,9 +120,9 @@ class RedisNameHolders:
         renewal = asyncio.create_task(self._renew())
         renewal.add_done_callback(lambda _: self._own.closing.set())  # should it fail, the loop ends with its error
         await self._own.closing.wait()
-        renewal.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewal
+        await end_tasks(renewal)
+        if not renewal.cancelled():
+            renewal.result()
         with suppress(TimeoutError):
             await self._leave()
         await self._shards.close()

@@ -15,6 +15,7 @@ from redis import exceptions
 from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, Connections, Link, describe
 from realtime.errors import OutsideError
+from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 
 log = logging.getLogger("realtime.bus")
@@ -118,9 +119,7 @@ class Publisher:
     async def close(self) -> None:
         """What is on its way fails with OutsideError. Repeats do nothing."""
         self._over = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_tasks(self._task)
 
     async def _run(self) -> None:
         connections = Connections(self._address, "pub", size=2, retries=3)
@@ -130,8 +129,6 @@ class Publisher:
                 self._wake.clear()
                 while batch := self._take():
                     await self._exchange(connections, batch)
-                    if self._over:  # and the cancellation was swallowed in the middle of it
-                        return
         finally:
             self._over = True
             while batch := self._take():

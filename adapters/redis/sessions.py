@@ -28,6 +28,7 @@ from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET,
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import Subscriber
 from realtime.errors import OutsideError
+from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.ports import Claimed, Expired
 from realtime.recovery import Record
@@ -154,10 +155,7 @@ class RedisSessions:
         self._closed = True
         self._inflow.close()
         await self._subscriber.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end_tasks(*self._tasks)
         await self._shards.close()
 
     def _start(self) -> None:

@@ -38,7 +38,7 @@ class Subscriber:
         self._metrics = metrics
         # No retries inside: each break shall be seen, counted and waited for here.
         self._connections = Connections(address, "sub", size=1, retries=0)
-        self._backoff = EqualJitterBackoff(cap=2.0, base=0.05)  # seconds
+        self._backoff = EqualJitterBackoff(cap=0.5, base=0.05)  # seconds: healed within two, whenever Redis is back
         self._failures = 0
         self._link: Link | None = None
         self._scope: asyncio.Timeout | None = None

@@ -3,10 +3,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from realtime.loops import PerLoop, end_on
+from realtime.loops import PerLoop, end_on, end_tasks
 
 
 @pytest.fixture
@@ -95,3 +96,26 @@ async def test_on_no_loop_and_on_one_that_has_stopped_nothing_is_done() -> None:
     await end_on(stopped, end, 5)
     stopped.close()
     assert ended == []
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_loses_its_cancellation_is_ended_all_the_same() -> None:
+    """As ``asyncio.wait_for`` loses it before Python 3.12, where what it waits for is done in that very turn."""
+    begun = asyncio.Event()
+
+    async def go_on() -> None:
+        with suppress(asyncio.CancelledError):
+            begun.set()
+            await asyncio.Future()
+        await asyncio.Future()
+
+    async def fail() -> None:
+        raise ValueError
+
+    going_on, failed = asyncio.ensure_future(go_on()), asyncio.ensure_future(fail())
+    await begun.wait()
+    async with asyncio.timeout(5):
+        await end_tasks(going_on, None, failed)
+        await end_tasks()
+    assert going_on.cancelled()
+    assert isinstance(failed.exception(), ValueError)

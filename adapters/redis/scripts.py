@@ -67,6 +67,13 @@ local function behind(epoch, offset, id, seen, seen_offset, seen_id)
     if seen ~= epoch then return stamp(seen) >= stamp(epoch) end
     return seen_offset > offset or (seen_offset == offset and seen_id ~= '' and seen_id ~= id)
 end
+
+local function strayed(epoch, offset, seen, seen_offset, seen_id)
+    if seen ~= epoch or seen_id == '' or seen_offset >= offset then return false end
+    if redis.call('HGET', ids, seen_id) == whole(seen_offset) then return false end
+    local kept = redis.call('XRANGE', log, whole(seen_offset) .. '-0', whole(seen_offset) .. '-0')[1]
+    return kept and kept[2][2] ~= seen_id
+end
 """
 
 # ARGV: sealed, node, number, age in ms, seen epoch, offset and id, eight fresh characters, channels…
@@ -77,7 +84,8 @@ local id, count = node .. ':' .. ARGV[3], #ARGV - 8
 local known = redis.call('HMGET', head, 'e', 'o', 'f', 'i', 'b', 't', 'm', 'g', 'h', 'c', 'n:' .. node)
 local epoch = known[1]
 local offset, last = tonumber(known[2]), tonumber(known[11])
-if behind(epoch, offset, known[4], seen, seen_offset, ARGV[7]) then
+if behind(epoch, offset, known[4], seen, seen_offset, ARGV[7])
+    or strayed(epoch, offset, seen, seen_offset, ARGV[7]) then
     epoch = begin_anew(epoch, seen, ARGV[8])
     known, offset, last = {epoch, 0, '0', '', 0, 0, 0, 0, now, 0}, 0, nil
 end
@@ -180,12 +188,8 @@ end
 _CHECK: Final = """
 local known = redis.call('HMGET', head, 'e', 'o', 'i')
 local epoch, offset, id, seen_offset = known[1], tonumber(known[2]), known[3], tonumber(ARGV[2])
-local other = behind(epoch, offset, id, ARGV[1], seen_offset, ARGV[3])
-if not other and ARGV[1] == epoch and ARGV[3] ~= '' and seen_offset < offset then
-    local kept = redis.call('XRANGE', log, ARGV[2] .. '-0', ARGV[2] .. '-0')[1]
-    other = kept and kept[2][2] ~= ARGV[3]
-end
-if other then
+if behind(epoch, offset, id, ARGV[1], seen_offset, ARGV[3])
+    or strayed(epoch, offset, ARGV[1], seen_offset, ARGV[3]) then
     epoch, offset, id = begin_anew(epoch, ARGV[1], ARGV[4]), 0, ''
 else
     for _, key in ipairs({head, rooms}) do redis.call('PEXPIRE', key, $HEAD_MS) end

@@ -123,7 +123,8 @@ class Stream:
             return  # it is for several channels, and came in on one of them before
         self._last = position
         node, number = entry.draft.id
-        self.learn(position.epoch, position.offset, f"{node}:{number}")
+        if self.ear.up and not self._returning:  # else it may be of a log that went back, and what was seen proves it
+            self.learn(position.epoch, position.offset, f"{node}:{number}")
         for room in entry.draft.channels:
             channel = token(room)
             if channel in self._came:

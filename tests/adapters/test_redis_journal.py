@@ -334,14 +334,16 @@ async def test_a_log_that_is_behind_what_a_node_has_seen_gets_a_new_epoch(
         assert NoticeKind.EPOCH in there.notices
 
 
+@pytest.mark.parametrize("first", ["check", "append", "page"])
 @pytest.mark.asyncio
-async def test_a_log_that_went_back_and_on_with_other_entries_is_noticed_by_the_check(
-    redis_server: RedisServer, admin: Any
+async def test_a_log_that_went_back_and_on_with_other_entries_is_noticed(
+    redis_server: RedisServer, admin: Any, first: str
 ) -> None:
     """A node that had not seen the end appended first, so numbers alone look right."""
     a, b = journal(redis_server.url, "a"), journal(redis_server.url, "b")
     try:
-        for number in range(4):
+        old = await keep(a, draft(0))
+        for number in range(1, 4):
             await keep(a, draft(number))
         copies = copied(admin)
         seen = await keep(a, draft(4))
@@ -349,9 +351,50 @@ async def test_a_log_that_went_back_and_on_with_other_entries_is_noticed_by_the_
         other = await keep(b, draft(1, node="b"))
         later = await keep(b, draft(2, node="b"))
         assert other.position == seen.position
+        if first == "append":
+            assert (await keep(a, draft(5))).position.epoch > later.position.epoch
+        elif first == "page":
+            assert await a.since("/chat", old.position) is not None
         assert (await a.newest("/chat")).epoch > later.position.epoch
     finally:
         await asyncio.gather(a.close(), b.close())
+
+
+@pytest.mark.asyncio
+async def test_what_comes_live_from_a_log_that_went_back_does_not_hide_it(
+    redis_server: RedisServer, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes in between the return of a subscription and the first comparison."""
+    compared = asyncio.Event()
+    compare_one = RedisJournal._compare_one
+
+    async def compare_later(self: RedisJournal, stream: Any) -> None:
+        await compared.wait()
+        await compare_one(self, stream)
+
+    monkeypatch.setattr(RedisJournal, "_compare_one", compare_later)
+    a = journal(redis_server.url, "a")
+    async with following(journal(redis_server.url, "b")) as there:
+        await there.journal.watch("/chat", None)
+        for number in range(4):
+            await keep(a, draft(number))
+        copies = copied(admin)
+        await keep(a, draft(4))
+        await there.until_count(5)
+        put_back(admin, copies)
+        admin.client_kill_filter(_type="pubsub", skipme=True)
+        await there.until(lambda: NoticeKind.BROKEN in there.notices)
+        other = journal(redis_server.url, "c")
+        later = await keep(other, draft(0, node="c"))
+        for number in range(1, 10_000):
+            later = await keep(other, draft(number, node="c"))
+            if len(there.entries) > 8:
+                break
+        compared.set()
+        await there.until(lambda: NoticeKind.EPOCH in there.notices)
+        assert (await there.journal.newest("/chat")).epoch > later.position.epoch
+        await other.close()
+    await a.close()
 
 
 @pytest.mark.asyncio

@@ -25,8 +25,11 @@ KINDS = ("sockets", *REDIS, "node")
 OTHERS = ("deploy", "failover", "owner")
 """Only where asked for: a node ended in order; a Sentinel's master, and the owner of a Cluster's slot, killed."""
 ONCE = ("frozen", "failover", "owner")
+LAG_SECONDS = 1.0
+"""At most so long the replica that is to take over has heard of nothing."""
 TAKE_OVER_SECONDS = 6.0
-LOSSES = ("emptied", "failover", "owner")
+PART_LOST = "part lost"
+LOSSES = ("emptied", PART_LOST)
 """What takes a log away, or its last part."""
 
 
@@ -133,8 +136,12 @@ class Storm:
 
     async def _part_lost(self) -> None:
         assert self.store is not None, "a fault of Redis, without Redis"
+        assert self.store.lag is not None, "one Redis has no other part"
         assert self.store.lose is not None, "one Redis has no other part"
+        await asyncio.to_thread(self.store.lag)
+        await self.world.pause(self.chance.uniform(0, LAG_SECONDS))
         await asyncio.to_thread(self.store.lose)
+        self.log.append((monotonic(), PART_LOST))
         await self.world.pause(TAKE_OVER_SECONDS)
 
     # --- nodes and clients

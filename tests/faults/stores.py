@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from adapters.redis.keys import Keys
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import MASTERS, RedisCluster
 from tests.redis_server import RedisServer, Sentinel
 
 PREFIX = "socketio"
@@ -21,8 +21,10 @@ class Store:
     url: str
     server: RedisServer | None = None
     """One server that is all there is."""
+    lag: Callable[[], None] | None = None
+    """From now on the replica of the one that has the data of a namespace hears of nothing more."""
     lose: Callable[[], None] | None = None
-    """Kill the one that has the data of a namespace: what its replica has not heard of is gone."""
+    """Kill that one: what its replica has not heard of is gone."""
 
 
 @contextmanager
@@ -33,8 +35,9 @@ def opened(kind: str) -> Iterator[Store]:
             yield _with_a_sentinel(stack)
         elif kind == "owner":
             cluster = stack.enter_context(RedisCluster())
-            key = Keys(PREFIX, "/board").log
-            yield Store(cluster.url, lose=lambda: cluster.nodes[cluster.owner(key)].kill())
+            owner = cluster.owner(Keys(PREFIX, "/board").log)
+            master, replica = cluster.nodes[owner], cluster.nodes[owner + MASTERS]
+            yield Store(cluster.url, lag=lambda: _cut_off(master, replica), lose=master.kill)
         else:
             server = stack.enter_context(RedisServer(keep=True))
             yield Store(server.url, server)
@@ -50,4 +53,12 @@ def _with_a_sentinel(stack: ExitStack) -> Store:
             watcher.execute_command("SENTINEL", "REPLICAS", "main")
         ):
             assert time.monotonic() < deadline, "the Sentinel found no replica in step"
-    return Store(sentinel.url, lose=master.kill)
+    return Store(sentinel.url, lag=lambda: _cut_off(master, replica), lose=master.kill)
+
+
+def _cut_off(master: RedisServer, replica: RedisServer) -> None:
+    """It comes back with a password that the master does not take."""
+    with replica.admin() as there, master.admin() as here:
+        there.config_set("masteruser", "nobody")
+        there.config_set("masterauth", "nothing")
+        here.client_kill_filter(_type="replica")

@@ -13,46 +13,29 @@ from realtime.errors import UsageError
 from realtime.redaction import hide_password
 
 GROUP: Final = "realtime.adapters"
+REDIS: Final = (
+    *("redis", "rediss", "redis+sentinel", "redis+cluster", "rediss+cluster"),
+    *("valkey", "valkeys", "valkey+sentinel", "valkey+cluster", "unix"),
+)
+"""The schemes of the Redis adapter."""
+_OF_REDIS: Final = {
+    "": "adapters.redis:open_bus",
+    "bus+": "adapters.redis:open_signed_bus",
+    "names+": "adapters.redis.names:open_names",
+    "journal+": "adapters.redis:open_journal",
+    "sessions+": "adapters.redis:open_sessions",
+    "answers+": "adapters.redis:open_answers",
+}
 OURS: Final = {
     "polling": "adapters.polling:Polling",
     "websocket": "adapters.portable:Portable",
     "sse": "adapters.sse:EventStream",
-    "redis": "adapters.redis:open_bus",
-    "rediss": "adapters.redis:open_bus",
-    "redis+sentinel": "adapters.redis:open_bus",
-    "redis+cluster": "adapters.redis:open_bus",
-    "valkey": "adapters.redis:open_bus",
-    "bus+redis": "adapters.redis:open_signed_bus",
-    "bus+rediss": "adapters.redis:open_signed_bus",
-    "bus+redis+sentinel": "adapters.redis:open_signed_bus",
-    "bus+redis+cluster": "adapters.redis:open_signed_bus",
-    "bus+valkey": "adapters.redis:open_signed_bus",
     "names+memory": "adapters.memory:MemoryNameHolders",
-    "names+redis": "adapters.redis.names:open_names",
-    "names+rediss": "adapters.redis.names:open_names",
-    "names+redis+sentinel": "adapters.redis.names:open_names",
-    "names+redis+cluster": "adapters.redis.names:open_names",
-    "names+valkey": "adapters.redis.names:open_names",
-    "journal+redis": "adapters.redis:open_journal",
-    "journal+rediss": "adapters.redis:open_journal",
-    "journal+redis+sentinel": "adapters.redis:open_journal",
-    "journal+redis+cluster": "adapters.redis:open_journal",
-    "journal+valkey": "adapters.redis:open_journal",
-    "sessions+redis": "adapters.redis:open_sessions",
-    "sessions+rediss": "adapters.redis:open_sessions",
-    "sessions+redis+sentinel": "adapters.redis:open_sessions",
-    "sessions+redis+cluster": "adapters.redis:open_sessions",
-    "sessions+valkey": "adapters.redis:open_sessions",
     "answers+memory": "adapters.memory:MemoryAnswers",
-    "answers+redis": "adapters.redis:open_answers",
-    "answers+rediss": "adapters.redis:open_answers",
-    "answers+redis+sentinel": "adapters.redis:open_answers",
-    "answers+redis+cluster": "adapters.redis:open_answers",
-    "answers+valkey": "adapters.redis:open_answers",
     "sql": "adapters.sql:open_history",
     "prometheus": "adapters.prometheus:Exporter",
-}
-"""What stands beside us; named here too so that a checkout works that was never installed."""
+} | {kind + scheme: place for kind, place in _OF_REDIS.items() for scheme in REDIS}
+"""What stands beside us; named here as in ``pyproject.toml``, so that a checkout works that was never installed."""
 STORES: Final = ("bus+", "names+", "journal+", "sessions+", "answers+")
 """How the names of adapters begin that keep something, or sign; a bus has its scheme alone."""
 

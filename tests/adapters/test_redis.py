@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +84,14 @@ async def test_messages_of_one_publisher_arrive_in_order(shared_redis: RedisServ
     async with opened(shared_redis.url) as here, opened(shared_redis.url) as there, hearing(there) as ears:
         await asyncio.gather(*(here.publish(message) for message in messages))
         assert await ears.take(len(messages)) == messages
+
+
+@pytest.mark.asyncio
+async def test_a_socket_in_the_file_system_carries_a_bus(tmp_path: Path) -> None:
+    with RedisServer("--unixsocket", str(tmp_path / "redis.sock")):
+        async with opened(f"unix://{tmp_path}/redis.sock") as here, hearing(here) as ears:
+            await here.publish(b"by the file system")
+            assert await ears.next() == b"by the file system"
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ from adapters.redis.address import Address
 from adapters.redis.answers import WINDOW_SECONDS, RedisAnswers
 from realtime.errors import OutsideError, Refusal, UsageError
 from realtime.metrics import Metrics
-from realtime.plug import find
+from realtime.plug import REDIS, find
 from realtime.positions import Entry, Position
 from realtime.settings import BUILT_IN_SECRET, Settings
 from realtime.testing.answers import AnswersContract
@@ -97,9 +97,9 @@ async def test_after_its_window_a_key_is_new(redis_server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["journal", "sessions", "answers"])
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"])
+@pytest.mark.parametrize("scheme", [scheme for scheme in REDIS if scheme != "unix"])
 def test_a_url_finds_what_is_behind_it(kind: str, scheme: str) -> None:
-    url = f"{scheme}://127.0.0.1:1" + ("/0/main" if scheme == "redis+sentinel" else "")
+    url = f"{scheme}://127.0.0.1:1" + ("/0/main" if "sentinel" in scheme else "")
     opened = find(f"{kind}+{scheme}")(url, "a", Settings(), Metrics())
     assert hasattr(opened, "close")
     with pytest.raises(UsageError, match="cannot be read"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import types
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,14 +12,26 @@ import pytest
 
 from adapters.polling import Polling
 from adapters.redis import open_bus
+from adapters.redis.address import Address
 from realtime.errors import UsageError
-from realtime.plug import OURS, check_neighbour, find, find_bus
+from realtime.plug import OURS, REDIS, check_neighbour, find, find_bus
 from tests.serving import ROOT
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_everything_of_ours_is_found(name: str) -> None:
     assert callable(find(name))
+
+
+def test_what_is_installed_is_named_alike() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["realtime.adapters"] == OURS
+
+
+@pytest.mark.parametrize("scheme", REDIS)
+def test_the_adapter_reads_each_scheme_that_is_named(scheme: str) -> None:
+    rest = {"unix": "/run/redis.sock"}.get(scheme, "localhost:1/0/main" if "sentinel" in scheme else "localhost:1")
+    assert Address.parse(f"{scheme}://{rest}").options
 
 
 def test_a_name_finds_what_it_names() -> None:
@@ -32,7 +45,14 @@ def test_an_unknown_name_is_a_sentence_that_names_the_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost", "rediss://localhost", "redis+cluster://a:1,b:2", "valkey://localhost"]
+    "url",
+    [
+        "redis://localhost",
+        "rediss://localhost",
+        "redis+cluster://a:1,b:2",
+        "valkeys://localhost",
+        "unix:///run/redis.sock",
+    ],
 )
 def test_a_bus_is_found_by_the_scheme_of_its_url(url: str) -> None:
     assert find_bus(url) is open_bus
@@ -40,7 +60,7 @@ def test_a_bus_is_found_by_the_scheme_of_its_url(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["nats", "http", "sql", "prometheus", "names+redis", "sse", ""])
 def test_what_is_no_bus_is_a_sentence_that_names_the_buses(scheme: str) -> None:
-    known = "redis, redis\\+cluster, redis\\+sentinel, rediss, valkey"
+    known = ", ".join(re.escape(name) for name in sorted(REDIS))
     with pytest.raises(UsageError, match=rf"^there is no adapter called '{re.escape(scheme)}'; known are {known}$"):
         find_bus(f"{scheme}://localhost")
 

@@ -167,7 +167,8 @@ class Realtime:
             except Exception as error:
                 if not isinstance(error, OutsideError | TimeoutError):
                     logger.exception("the readiness check of %s failed", name)
-                found[name] = "does not answer"
+                details = getattr(error, "details", None)
+                found[name] = details if isinstance(details, str) else "does not answer"
         return found
 
     async def drain(self) -> None:

@@ -109,9 +109,11 @@ class Backplane:
         return BusState.AWAY if self._lost else BusState.UP
 
     async def check(self) -> None:
-        """Raises OutsideError while this node goes on alone, or the journal does not answer."""
+        """Raises OutsideError while this node goes on alone (its details are words for an operator), or the journal
+        does not answer."""
         if self._lost:
-            raise OutsideError("The bus is away: this instance goes on alone")
+            why = next((lane.outgoing.trouble for lane in self._all() if lane.alone), "")
+            raise OutsideError("The bus is away", details=f"this instance goes on alone: {why}")
         self.begin()
         journal = self.journal
         assert journal is not None
@@ -210,7 +212,8 @@ class Backplane:
         self._lost = lost
         self._metrics.bus_alone.set(int(lost))
         if lost:
-            logger.warning("the bus does not answer: this instance goes on alone, beginning with %s", lane.namespace)
+            words = "the bus does not answer, or not as it should (%s): this instance goes on alone, beginning with %s"
+            logger.warning(words, lane.outgoing.trouble, lane.namespace)
         else:
             logger.warning("the bus is back: what was said meanwhile is handed over")
         for hook in self.hooks["bus_lost" if lost else "bus_regained"]:

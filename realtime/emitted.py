@@ -14,6 +14,8 @@ class BusState(StrEnum):
     """The others have it, or will."""
     AWAY = "away"
     """The bus does not answer: this instance goes on alone."""
+    REFUSED = "refused"
+    """The bus will never take this one (too long, say): nobody elsewhere hears it."""
 
 
 class Emitted(int):

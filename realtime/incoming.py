@@ -58,7 +58,7 @@ class Receiver(Protocol):
 
     def answered(self) -> None: ...
 
-    def failed(self) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -227,7 +227,7 @@ class Incoming:
             if self.merge is not None:
                 self.watches.failed(batch, self.newest_known)
             self._settle(batch, False)
-            self._to.failed()
+            self._to.failed(error)
             return False
         self._to.answered()
         if self.merge is not None and self.merge.epoch != position.epoch:
@@ -295,7 +295,7 @@ class Incoming:
             except Exception as error:
                 _note(error)
                 failures += 1
-                self._to.failed()
+                self._to.failed(error)
             else:
                 failures = 0
                 self._to.answered()

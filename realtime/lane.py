@@ -208,7 +208,7 @@ class Lane:
     def refused(self, item: Item, error: BaseException) -> None:
         self._metrics.emissions_refused.add(label_of(error))
         if not item.delivered:
-            self._deliver_without_place(item)
+            self._deliver_without_place(item, BusState.REFUSED)
         self._settle_one(item)
 
     def given_up(self, item: Item) -> None:
@@ -223,14 +223,14 @@ class Lane:
     def changed(self, alone: bool) -> None:
         self._shared.changed(self)
 
-    def _deliver_without_place(self, item: Item) -> None:
+    def _deliver_without_place(self, item: Item, bus: BusState = BusState.AWAY) -> None:
         for member in self._members(item.draft.rooms, item.draft.skip):
             if member.trail is not None:
                 member.trail.heard_alone(item.draft.id)
         reached = self._say_here(item.draft, item.said, volatile=False)
         self._debts.delivered(item)
         place = None if item.entry is None else str(item.entry.position)
-        _answer(item, Emitted.made(reached, BusState.AWAY, place, due=True))
+        _answer(item, Emitted.made(reached, bus, place, due=True))
 
     def _come_out(self, item: Item, reached: int) -> None:
         """It has its place, and whoever is here has heard it."""
@@ -387,8 +387,8 @@ class Lane:
     def answered(self) -> None:
         self.outgoing.answered()
 
-    def failed(self) -> None:
-        self.outgoing.failed()
+    def failed(self, error: BaseException) -> None:
+        self.outgoing.failed(error)
 
 
 def _answer(item: Item, emitted: Emitted) -> None:

@@ -16,6 +16,7 @@ from realtime.errors import OutsideError, RealtimeError
 from realtime.metrics import Metrics
 from realtime.ports import Journal
 from realtime.positions import Draft, Entry
+from realtime.seldom import Seldom
 from realtime.settings import Settings
 from realtime.spool import Item, Spool
 
@@ -64,6 +65,9 @@ class Outgoing:
         self._go = asyncio.Event()
         self._emptied = asyncio.Event()
         self._failing_since: float | None = None
+        self.trouble = ""
+        """Why it goes on alone, or did last."""
+        self._seldom = Seldom()
         self._answers = True
         self._telling: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -129,8 +133,9 @@ class Outgoing:
         """Perhaps something can go out now."""
         self._go.set()
 
-    def failed(self) -> None:
-        """The journal did not answer."""
+    def failed(self, error: BaseException) -> None:
+        """The journal did not answer, or not as it should."""
+        self.trouble = error.message if isinstance(error, RealtimeError) else "a defect, which the log shows"
         if self._failing_since is None:
             self._failing_since = self._clock()
             self._watch_patience()
@@ -171,6 +176,8 @@ class Outgoing:
     def _go_alone(self, why: str) -> None:
         """Deliver here what nobody has heard yet; it goes out all the same, when it can."""
         self.alone = True
+        if self._failing_since is None:
+            self.trouble = why
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -217,32 +224,42 @@ class Outgoing:
             for task in asked:
                 task.cancel()
             raise
-        answers = [self._take_answer(item, task) for item, task in zip(batch, asked, strict=True)]
-        answered = all(answers)
+        failures = [self._take_answer(item, task) for item, task in zip(batch, asked, strict=True)]
+        failure = next(filter(None, failures), None)
+        answered = failure is None
         self.spool.put_back()
         if not self.spool:
             self._emptied.set()
         self._answers = answered
-        if answered:
+        if failure is None:
             self._failing_since = None
             if self.alone:
                 self._come_back()
         else:
-            self.failed()
+            self.failed(failure)
         return answered
 
-    def _take_answer(self, item: Item, task: asyncio.Task[Entry]) -> bool:
+    def _take_answer(self, item: Item, task: asyncio.Task[Entry]) -> BaseException | None:
+        """Why it has to be offered again."""
         error = OutsideError("The bus is closed") if task.cancelled() else task.exception()
         if item.entry is not None:
-            return True  # it came in before the answer did
+            return None  # it came in before the answer did
         if error is None:
             self.spool.confirm(item, task.result(), self._clock())
             self._to.confirmed(item)
         elif isinstance(error, OutsideError) and error.retry_after is not None:
-            return False
+            return error
         else:
-            if not isinstance(error, RealtimeError):  # a defect, ours or the journal's: the next one may do better
-                logger.error("an emission could not be handed over", exc_info=error)
+            self._tell_refused(item, error)
             self.spool.refuse(item)
             self._to.refused(item, error)
-        return True
+        return None
+
+    def _tell_refused(self, item: Item, error: BaseException) -> None:
+        if not isinstance(error, RealtimeError):  # a defect, ours or the journal's: the next one may do better
+            logger.error("an emission could not be handed over", exc_info=error)
+            return
+        more = self._seldom.left_out(type(error).__name__, self._clock())
+        if more is not None:
+            words = "an emission of %s is for this instance's clients alone, and no other's (%d more since then): %s"
+            logger.warning(words, item.draft.namespace, more, error.message)

@@ -18,6 +18,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
 
 from adapters.redis.address import Address
+from adapters.redis.refusals import words_of
 
 SOCKET_SECONDS: Final = 2.0
 """For one connect, one write, one answer. redis-py's own 5 s, twice, made an emit wait 10 s on a frozen server."""
@@ -25,6 +26,13 @@ HEALTH_CHECK_SECONDS: Final = 15
 """A connection unused for so long is pinged first: NAT and load balancers drop idle links without a word."""
 FAILURES: Final = (exceptions.RedisError, OSError)
 """What redis-py raises when the server is at fault or away; asyncio's TimeoutError is an OSError too."""
+_ANSWERS: Final = (
+    exceptions.ResponseError,
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.BusyLoadingError,
+)
+"""What the server itself has said."""
 
 
 class Link:
@@ -168,16 +176,12 @@ def describe(error: BaseException) -> str:
     Put together from kinds, never from the error's own text: a server repeats arguments in its
     errors, which may be a password or a payload, and a client need not learn our hosts.
     """
-    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-        return "refused the user or the password"
-    if isinstance(error, exceptions.BusyLoadingError):
-        return "is still loading its data"
     if isinstance(error, MasterNotFoundError):
         return "has no master that a Sentinel knows"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "did not answer in time"
-    if isinstance(error, exceptions.ResponseError):
-        return "refused the command" + (" (no permission)" if isinstance(error, exceptions.NoPermissionError) else "")
+    if isinstance(error, _ANSWERS):
+        return words_of(error)
     cause = error if isinstance(error, OSError) else error.__context__
     if isinstance(cause, ssl.SSLError):  # its errno is OpenSSL's
         return "cannot be reached (TLS: certificate or protocol)"

@@ -20,6 +20,7 @@ from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, Connections, Link, describe
 from adapters.redis.inflow import Inflow
 from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS
+from adapters.redis.refusals import advice_for
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import STEADY_SECONDS, hear
 from realtime.errors import LimitError, OutsideError
@@ -205,7 +206,7 @@ class Ear:
         self._shards.distrust()
         if link is not None and self._connections is not None:
             await self._connections.cut(link)
-        what = error.message if isinstance(error, OutsideError) else f"Redis {describe(error)}"
+        what = error.message if isinstance(error, OutsideError) else f"Redis {describe(error)}{advice_for(error)}"
         if self._lost is not None and what not in self._told:
             log.warning("The subscription at %s is still lost: %s", self._shown, what)
         self._told.add(what)
@@ -215,7 +216,7 @@ class Ear:
             if self._since is not None and now - self._since > STEADY_SECONDS:
                 self._failures = 0
             self._lost = now
-            log.warning("The subscription at %s is lost: %s; trying again", self._shown, what)
+            log.warning("The subscription at %s is lost, and tried again: %s", self._shown, what)
             self._broken()
         await asyncio.sleep(self._backoff.compute(self._failures))
         self._failures += 1

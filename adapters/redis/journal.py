@@ -14,7 +14,8 @@ from adapters.redis.address import Address
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import token
 from adapters.redis.message import mark_volatile, previous_offsets, read_kept, seal_draft
-from adapters.redis.publisher import RETRY_SECONDS, LoginRefused
+from adapters.redis.publisher import RETRY_SECONDS, CommandRefused, LoginRefused
+from adapters.redis.refusals import Fault
 from adapters.redis.scripts import LogLimits, Scripts
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.shards import Shards
@@ -72,7 +73,7 @@ class RedisJournal:
 
     async def append(self, draft: Draft) -> Entry:
         """Raises OutsideError without ``retry_after`` when this draft comes again so late that nobody knows whether
-        it was kept; LimitError when it is too long."""
+        it was kept, and where Redis can do nothing with it; LimitError when it is too long."""
         sealed = seal_draft(self._signer, draft)
         stream = self._stream(draft.namespace)
         node, number = draft.id
@@ -84,10 +85,12 @@ class RedisJournal:
             epoch, offset, before, what = await self._run(
                 stream, "append", sealed, *named, *stream.seen.arguments, _fresh(), *channels
             )
-        except LoginRefused as refused:  # that says nothing of this draft: it is kept when an operator has acted
-            raise OutsideError(refused.message, retry_after=RETRY_SECONDS) from None
-        except BaseException:
-            self._remember(draft.id, now)
+        except BaseException as error:
+            if not isinstance(error, LoginRefused):
+                self._remember(draft.id, now)
+            if isinstance(error, LoginRefused | CommandRefused) and error.fault is not Fault.OURS:
+                # That says nothing of this draft: it is kept when it is over, or when an operator has acted.
+                raise OutsideError(error.message, retry_after=RETRY_SECONDS) from None
             raise
         self._unanswered.pop(draft.id, None)
         if what == b"late":

@@ -14,6 +14,7 @@ from redis import exceptions
 
 from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, Connections, Link, describe
+from adapters.redis.refusals import Fault, fault_of
 from realtime.errors import OutsideError
 from realtime.loops import end_tasks
 from realtime.metrics import Metrics
@@ -34,29 +35,20 @@ _OF_NO_USE: Final = (exceptions.AuthenticationError, exceptions.AuthorizationErr
 """Failures that asking again does not change."""
 
 
-_PASSING: Final = (
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.TryAgainError,
-    exceptions.AskError,
-    exceptions.NoScriptError,
-)
-"""Refusals that end by themselves, or when an operator has acted."""
-
-
 class CommandRefused(OutsideError):
-    """Redis answered with an error: the command was not carried out."""
+    """Redis answered with an error: the command was not carried out, or its script ended in the middle."""
 
     def __init__(self, error: exceptions.ResponseError) -> None:
-        passing = isinstance(error, _PASSING)
+        self.fault = fault_of(error)
+        passing = self.fault is Fault.PASSING
         super().__init__(f"Redis {describe(error)}", retry_after=RETRY_SECONDS if passing else None)
         self.error = error
 
 
 class LoginRefused(OutsideError):
     """Redis took neither the user nor the password: of no use to ask again before an operator has acted."""
+
+    fault = Fault.LASTING
 
 
 @dataclass(slots=True)

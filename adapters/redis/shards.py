@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,15 +13,21 @@ from redis.crc import key_slot
 
 from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, Connections, describe
-from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS, CommandRefused, Publisher
+from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS, CommandRefused, LoginRefused, Publisher
+from adapters.redis.refusals import Fault, advice_for, code_of
 from adapters.redis.scripts import Script
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
+from realtime.seldom import Seldom
+
+log = logging.getLogger("realtime.bus")
 
 ATTEMPTS: Final = 3
 """For one command: after a slot moved, and after Redis forgot a script."""
 _ASKED_LIMIT: Final = 5
 """Servers of a Cluster that are asked for its map, one after the other."""
+_ORDINARY: Final = frozenset({"ASK", "MOVED", "NOSCRIPT", "TRYAGAIN"})
+"""Refusals that belong to a Cluster's life, and to a script's: nobody need act."""
 
 _Node = tuple[str, int]
 
@@ -43,13 +50,16 @@ class Shards:
         self._known: dict[Address, set[bytes]] = {}
         self._sharded: bool | None = None
         self._closed = False
+        self._seldom = Seldom()
 
     async def sharded(self, key: bytes) -> bool:
         """Does this server know sharded channels (Redis 7)? Raises OutsideError."""
         if self._sharded is None:
             try:
                 answer = await self.send(key, b"COMMAND", b"INFO", b"SPUBLISH")
-            except CommandRefused:
+            except CommandRefused as refusal:
+                if refusal.fault is Fault.PASSING:
+                    raise
                 answer = None  # a user or a proxy without COMMAND: plain channels are understood by all
             self._sharded = bool(answer and answer[0])
         return self._sharded
@@ -82,11 +92,28 @@ class Shards:
                 ):  # MOVED is an ASK there
                     self.distrust()
                 if not moved or attempt + 1 == ATTEMPTS:
+                    self._tell(command[0], address, refusal)
                     raise
-            except OutsideError:
+            except LoginRefused:
                 self.distrust()
                 raise
+            except OutsideError as failure:
+                self.distrust()
+                if failure.retry_after is None and not self._closed:  # its server has left the Cluster
+                    raise OutsideError("Redis is elsewhere now", retry_after=RETRY_SECONDS) from None
+                raise
         raise AssertionError("unreachable")
+
+    def _tell(self, word: bytes, address: Address, refusal: CommandRefused) -> None:
+        """An operator is told what to do: a line a minute for each command and reason, as long as it lasts."""
+        code = code_of(refusal.error)
+        if code in _ORDINARY or word == b"COMMAND":
+            return
+        more = self._seldom.left_out(f"{word.decode()} {code}", asyncio.get_running_loop().time())
+        if more is not None:
+            words = "%s, when asked at %s for %s (%s, %d more since then)%s"
+            advice = advice_for(refusal.error)
+            log.warning(words, refusal.message, address.shown, word.decode(), code, more, advice)
 
     async def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
         """The answer of a script. It is sent once to each server, ahead of its first use there and again when the

@@ -11,6 +11,7 @@ from redis.backoff import EqualJitterBackoff
 
 from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, Connections, Link, describe
+from adapters.redis.refusals import advice_for
 from realtime.metrics import Metrics
 
 log = logging.getLogger("realtime.bus")
@@ -107,14 +108,14 @@ class Subscriber:
         self.stands.clear()
         if link is not None:
             await self._connections.cut(link)
-        now, what = asyncio.get_running_loop().time(), describe(error)
+        now, what = asyncio.get_running_loop().time(), describe(error) + advice_for(error)
         if self._lost is not None and what not in self._told:  # the password was changed, say: it ends if somebody acts
             log.warning("The bus at %s is still lost: Redis %s", self._address.shown, what)
         self._told.add(what)
         if self._lost is None:
             self._lost, self._told = now, {what}
             self._metrics.bus_up.set(0)
-            log.warning("The bus at %s is lost: Redis %s; trying again", self._address.shown, what)
+            log.warning("The bus at %s is lost, and tried again: Redis %s", self._address.shown, what)
             if self._since is not None and now - self._since > STEADY_SECONDS:
                 self._failures = 0
         await asyncio.sleep(self._backoff.compute(self._failures))

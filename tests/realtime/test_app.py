@@ -389,12 +389,17 @@ async def test_ready_only_while_everything_outside_answers(
 
     realtime.check("fine", fine)
     assert await realtime.problems() == {}
-    for name, check in (("away", away), ("silent", silent), ("broken", broken)):
+
+    async def alone() -> None:
+        raise OutsideError("The bus is away", details="this instance goes on alone: it is frozen")
+
+    for name, check in (("away", away), ("silent", silent), ("broken", broken), ("alone", alone)):
         realtime.check(name, check)
     with caplog.at_level(logging.ERROR):
         async with living(app) as url, aiohttp.ClientSession() as http, http.get(f"{url}/health/ready") as answer:
             assert answer.status == 503
             found = await answer.json()
+    assert found["problems"].pop("alone") == "this instance goes on alone: it is frozen"
     assert found["problems"] == dict.fromkeys(("away", "silent", "broken"), "does not answer")
     assert "a mistake in the check" in caplog.text
     assert "the address of the database" not in caplog.text

@@ -51,7 +51,7 @@ class Ledger:
 
     def answered(self) -> None: ...
 
-    def failed(self) -> None:
+    def failed(self, error: BaseException) -> None:
         self.failures += 1
 
 

@@ -156,11 +156,11 @@ async def test_when_patience_ends_it_delivers_here_and_then_waits_no_more() -> N
 @pytest.mark.asyncio
 async def test_silence_is_noticed_without_anything_to_say_and_so_is_its_end() -> None:
     async with going(bus_patience_seconds=0.02) as (outgoing, _, ledger):
-        outgoing.failed()
+        outgoing.failed(OutsideError("away"))
         await until(lambda: outgoing.alone)
         outgoing.answered()
         assert ledger.told == [("went alone", 0), ("came back", 0)]
-        outgoing.failed()
+        outgoing.failed(OutsideError("away"))
         outgoing.answered()
         at = asyncio.get_running_loop().time()
         await until(lambda: asyncio.get_running_loop().time() > at + 0.04)

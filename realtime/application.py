@@ -198,8 +198,10 @@ class Application:
 
     async def _unfit(self, typed: Namespace | None, member: Member) -> str | None:
         """Why a client that comes back may not go on as who it was: its rooms' rules are asked again, too."""
-        reason = await self._refuses(typed, member, member.trail.rooms_asked_for())
-        return reason or await self.returning.unfit(member)
+        asked = member.trail.rooms_asked_for()
+        reason = await self._refuses(typed, member, asked) or await self.returning.unfit(member)
+        more = [room for room in member.trail.rooms_asked_for() if room not in asked]  # it went on elsewhere until now
+        return reason or await self._refuses(typed, member, more)
 
     async def _refuses(self, typed: Namespace | None, member: Member, rooms: Iterable[str]) -> str | None:
         """May it be in these rooms?"""

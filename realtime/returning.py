@@ -31,6 +31,7 @@ from realtime.hub import Hub
 from realtime.keepers import Keepers
 from realtime.limits import SlidingWindow
 from realtime.loops import PerLoop
+from realtime.meanwhile import data_of, rooms_of
 from realtime.metrics import Metrics
 from realtime.missed import Missed
 from realtime.names import Reason
@@ -282,14 +283,19 @@ class Returning(Keepers):
                 self.absence.take(absent)
                 trail.absent = None
                 return "unknown"  # somebody else was faster
-            absent.record = record
+            first = trail.record or record
+            self.absence.take(absent)
+            absent.record = record = rooms_of(first, absent.record, record)
             if trail.absent is None:
                 self.absence.give_up(absent)  # it was sent away while it was claimed
                 return "unknown"
-            if member.state is not State.PENDING:  # it has left, and is away as before
-                self.absence.take(absent)
-                self.absence.keep(replace(absent, until=self.absence.clock() + self.absence.window))
-                return None
+            if member.state is not State.PENDING or user_key(member.user) != record.user:
+                # It has left, or is somebody else by now: it is away as before, and we have it.
+                until, record = self.absence.clock() + self.absence.window, record._replace(node=self.node)
+                self.absence.keep(replace(absent, record=record, until=until))
+                trail.absent = None
+                return None if member.state is not State.PENDING else "user"
+            member.data = data_of(first.data, member.data, record.data)
         with self._hub.changing:
             self.absence.take(absent)
             trail.confirm(absent.record)

@@ -89,8 +89,8 @@ class Trail:
         self._left: list[Stay] = []
         self._due: dict[Any, list[Stay]] = {}
         """What the authorise step had entered, until it does so again."""
-        self._changes: list[tuple[bool, Any, int]] = []
-        """What the authorise step has entered and left."""
+        self._changes: list[tuple[bool, Any, int, bool]] = []
+        """What the authorise step (the last is True), and until it is confirmed others here, have entered and left."""
         self._beforehand: set[DraftId] = set()
         """What it is told after CONNECT without a place: not from the log as well."""
         self.unproved: str | None = None
@@ -129,16 +129,16 @@ class Trail:
         self._take_up(absent.record)
 
     def confirm(self, record: Record) -> None:
-        """As who it was from now on. Its rooms may have been changed meanwhile: that counts, and what the authorise
-        step has entered and left since then."""
+        """As who it was from now on. Its rooms may have been changed meanwhile: that counts, and what has been entered
+        and left here since then."""
         self.confirmed = True
         changes, self._changes = self._changes, []
         self._take_up(record)
-        for entered, room, offset in changes:
+        for entered, room, offset, granted in changes:
             if entered:
-                self.entered(room, offset, granted=True)
+                self.entered(room, offset, granted=granted)
             else:
-                self.left(room, offset, granted=True)
+                self.left(room, offset, granted=granted)
         self._changes.clear()
 
     def _take_up(self, record: Record) -> None:
@@ -170,8 +170,8 @@ class Trail:
 
     def entered(self, room: Any, after: int, *, granted: bool = False) -> None:
         """``granted``: by its authorise step."""
-        if granted and self.record is not None:
-            self._changes.append((True, room, after))
+        if self.record is not None and (granted or not self.confirmed):
+            self._changes.append((True, room, after, granted))
         for stay in self._due.pop(room, ()) if granted else ():
             self._restore(stay)
         self._stays.setdefault(room, Stay(room, after, granted=granted))
@@ -188,8 +188,8 @@ class Trail:
 
     def left(self, room: Any, until: int, *, granted: bool = False) -> None:
         """``granted``: by its authorise step."""
-        if granted and self.record is not None:
-            self._changes.append((False, room, until))
+        if self.record is not None and (granted or not self.confirmed):
+            self._changes.append((False, room, until, granted))
         stay = self._stays.pop(room, None)
         if stay is None or stay.after >= until:
             return  # nothing was said in it meanwhile

@@ -50,6 +50,8 @@ class FaultySessions(MemorySessions):
     away = False
     gate: asyncio.Event | None = None
     """The next claim waits for it."""
+    answer: asyncio.Event | None = None
+    """The answer to the next claim waits for it."""
 
     def _check(self) -> None:
         if self.away:
@@ -69,7 +71,11 @@ class FaultySessions(MemorySessions):
             gate, self.gate = self.gate, None
             await gate.wait()
             self._check()
-        return await super().claim(pid, node)
+        claimed = await super().claim(pid, node)
+        if self.answer is not None:
+            answer, self.answer = self.answer, None
+            await answer.wait()
+        return claimed
 
 
 class House(Place):

@@ -295,3 +295,95 @@ async def test_what_was_lost_on_its_way_from_the_log_comes_again() -> None:
         alice.cut()
         assert (await alice.come())["recovered"] is True
         assert alice.told == [0, 1, 2]
+
+
+async def test_what_changes_while_it_is_let_in_elsewhere_is_not_lost() -> None:
+    """Its old connection is half open: what it does there counts until the session is taken from it."""
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        for key in ("colour", "size", "shape"):
+            await alice.say("remember", key, "old")
+        await a.written(alice)
+        b.gate.clear()
+        again = Guest(b.server, user="alice")
+        again.pid, again.offset = alice.pid, alice.offset
+        coming = asyncio.ensure_future(again.come())
+        await until(lambda: b.hooks("authorize"))
+        here = await b.server.get_session(alice.sid, "/chat")
+        here["shape"] = here["kind"] = "of the authorise step"
+        del here["size"]
+        for key in ("colour", "mood"):
+            await alice.say("remember", key, "new")
+        await a.written(alice)
+        b.gate.set()
+        assert (await coming)["recovered"] is True
+        assert await b.server.get_session(alice.sid, "/chat") == {
+            "colour": "new", "mood": "new", "shape": "of the authorise step", "kind": "of the authorise step",
+        }  # fmt: skip
+
+
+async def test_who_has_become_somebody_else_meanwhile_is_not_given_away() -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await a.written(alice)
+        gate = b.sessions[-1].gate = asyncio.Event()
+        former = Guest(b.server, user="alice")
+        former.pid, former.offset = alice.pid, alice.offset
+        coming = asyncio.ensure_future(former.come())
+        await until(lambda: b.sessions[-1].gate is None)
+        member = a.server.hub.find(alice.sid, "/chat")
+        assert member is not None
+        member.user = "anna"
+        await alice.say("remember", "colour", "red")
+        await a.written(alice)
+        gate.set()
+        data = await coming
+        assert (data["recovered"], data["reason"]) == (False, "user")
+        assert await b.server.get_session(data["sid"], "/chat") == {}
+        await until(lambda: a.has_written and b.has_written)
+        anna = Guest(b.server, user="anna")
+        anna.pid, anna.offset = alice.pid, alice.offset
+        data = await anna.come()
+        assert (data["recovered"], data.get("reason")) == (True, None)
+        assert (await b.server.get_session(anna.sid, "/chat"))["colour"] == "red"
+
+
+@pytest.mark.parametrize("to", ["the same node", "another"])
+async def test_rooms_that_are_changed_while_the_claim_is_on_its_way(to: str) -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        for room in ("lobby", "attic"):
+            await alice.say("join", room)
+        alice.cut()
+        await until(lambda: a.has_written)
+        house = a if to == "the same node" else b
+        answer = house.sessions[-1].answer = asyncio.Event()
+        coming = asyncio.ensure_future(moved(alice, house).come())
+        await until(lambda: house.sessions[-1].answer is None)
+        await house.server.leave_room(alice.sid, "lobby", namespace="/chat")
+        await house.server.enter_room(alice.sid, "cellar", namespace="/chat")
+        answer.set()
+        assert (await coming)["recovered"] is True
+        for number, room in enumerate(("lobby", "attic", "cellar")):
+            await house.chat.emit("note", number, to=room)
+        assert await alice.catch_up() == [1, 2]
+        assert sorted(house.hooks("connected")[-1][-1]) == ["attic", "cellar", "user:alice"]
+
+
+async def test_the_rule_of_a_room_that_it_entered_until_it_was_taken_is_asked_too() -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await a.written(alice)
+        gate = b.sessions[-1].gate = asyncio.Event()
+        again = Guest(b.server, user="alice")
+        again.pid, again.offset = alice.pid, alice.offset
+        coming = asyncio.ensure_future(again.come())
+        await until(lambda: b.sessions[-1].gate is None)
+        await alice.say("join", "attic")
+        await a.written(alice)
+        b.closed_rooms.add("attic")
+        gate.set()
+        data = await coming
+        assert (data["recovered"], data["reason"]) == (False, "access")
+        await a.chat.emit("note", 1, to="attic")
+        assert await again.catch_up() == []

@@ -120,12 +120,13 @@ def test_what_others_change_while_it_is_let_in_counts_and_so_does_what_its_autho
     trail.go_on(Absent(before, 0), 9)
     trail.left("a", 9, granted=True)
     trail.entered("step", 9, granted=True)
-    trail.entered("lost", 9)
+    trail.left("c", 9)
+    trail.entered("here", 9)
     meanwhile = before._replace(stays=(Stay("a", 1), Stay("b", 1, 8), Stay("c", 8)))
     trail.confirm(meanwhile)
-    assert (trail.confirmed, trail.record, trail.rooms) == (True, meanwhile, ["c", "step"])
+    assert (trail.confirmed, trail.record, trail.rooms) == (True, meanwhile, ["step", "here"])
     assert trail.as_it_is(log).stays == (
-        Stay("b", 1, 8), Stay("a", 1, 9), Stay("c", 8), Stay("step", 9, granted=True),
+        Stay("b", 1, 8), Stay("a", 1, 9), Stay("c", 8, 9), Stay("step", 9, granted=True), Stay("here", 9),
     )  # fmt: skip
 
 

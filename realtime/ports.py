@@ -249,6 +249,7 @@ class Journal(Protocol):
 
     async def append(self, draft: Draft) -> Entry:
         """Keep it and tell every node that watches one of its channels. The same id twice is one entry, the first.
+        What is begun in an order is kept in that order: where one is not, none is that was begun behind it meanwhile.
 
         Raises OutsideError when that is not known to have happened: ask again with the same draft.
         """

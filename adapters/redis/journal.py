@@ -72,8 +72,10 @@ class RedisJournal:
         self._closed = False
 
     async def append(self, draft: Draft) -> Entry:
-        """Raises OutsideError without ``retry_after`` when this draft comes again so late that nobody knows whether
-        it was kept, and where Redis can do nothing with it; LimitError when it is too long."""
+        """What is begun in an order is kept in that order: where one is not, none is that was begun behind it.
+
+        Raises OutsideError without ``retry_after`` when this draft comes again so late that nobody knows whether it was
+        kept, and where Redis can do nothing with it; LimitError when it is too long."""
         sealed = seal_draft(self._signer, draft)
         stream = self._stream(draft.namespace)
         node, number = draft.id
@@ -81,9 +83,10 @@ class RedisJournal:
         age = b"%d" % (1_000 * (now - self._unanswered.get(draft.id, now)))
         named = (node.encode("utf-8", "surrogatepass"), b"%d" % number, age)
         channels = [token(channel) for channel in draft.channels]
+        ahead, mine = stream.begin(draft.id)
         try:
             epoch, offset, before, what = await self._run(
-                stream, "append", sealed, *named, *stream.seen.arguments, _fresh(), *channels
+                stream, "append", sealed, *named, *stream.seen.arguments, _fresh(), ahead, *channels
             )
         except BaseException as error:
             if not isinstance(error, LoginRefused):
@@ -92,6 +95,11 @@ class RedisJournal:
                 # That says nothing of this draft: it is kept when it is over, or when an operator has acted.
                 raise OutsideError(error.message, retry_after=RETRY_SECONDS) from None
             raise
+        finally:
+            # Not at once: what is begun in the same turn is behind it, also where it fails without being sent.
+            asyncio.get_running_loop().call_soon(stream.end, mine)
+        if what == b"early":
+            raise OutsideError("What was said before this is not kept yet", retry_after=RETRY_SECONDS)
         self._unanswered.pop(draft.id, None)
         if what == b"late":
             raise OutsideError("Redis was asked too late: whether this was kept is not known any more")

@@ -76,11 +76,13 @@ local function strayed(epoch, offset, seen, seen_offset, seen_id)
 end
 """
 
-# ARGV: sealed, node, number, age in ms, seen epoch, offset and id, eight fresh characters, channels…
-# → {epoch, offset, previous, what}; what: "new", "again", or "late" (kept before or not: nobody knows any more).
+# ARGV: sealed, node, number, age in ms, seen epoch, offset and id, eight fresh characters, the number of what this node
+# has offered just before and was not answered ('': nothing), channels…
+# → {epoch, offset, previous, what}; what: "new", "again", "late" (kept before or not: nobody knows any more), or
+# "early": what was offered before it is not kept, so this is not either, for it would stand before that in the log.
 _APPEND: Final = """
 local node, number, seen, seen_offset = ARGV[2], tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
-local id, count = node .. ':' .. ARGV[3], #ARGV - 8
+local id, count = node .. ':' .. ARGV[3], #ARGV - 9
 local known = redis.call('HMGET', head, 'e', 'o', 'f', 'i', 'b', 't', 'm', 'g', 'h', 'c', 'n:' .. node)
 local epoch = known[1]
 local offset, last = tonumber(known[2]), tonumber(known[11])
@@ -89,6 +91,7 @@ if behind(epoch, offset, known[4], seen, seen_offset, ARGV[7])
     epoch = begin_anew(epoch, seen, ARGV[8])
     known, offset, last = {epoch, 0, '0', '', 0, 0, 0, 0, now, 0}, 0, nil
 end
+if ARGV[9] ~= '' and tonumber(ARGV[9]) > (last or -1) then return {epoch, '0', '', 'early'} end
 if last and number <= last then
     local first = redis.call('HGET', ids, id) or redis.call('HGET', ids_old, id)
     if first then
@@ -101,7 +104,7 @@ if last and number <= last then
 end
 local at, joined
 local channels, scores = {}, {}
-for i = 1, count do channels[i] = ARGV[8 + i] end
+for i = 1, count do channels[i] = ARGV[9 + i] end
 local function keep()
     offset = offset + 1
     at = whole(offset)

@@ -52,11 +52,26 @@ class Stream:
         self._last = Position("", 0)
         """The newest that came in since the subscription stood."""
         self._returning = False
+        self._flying: dict[int, DraftId] = {}
+        """Drafts that were offered and not answered, in that order."""
+        self._begun = 0
         self._told: dict[DraftId, None] = {}
         """Volatile emissions for several channels that came in on one of them; bounded."""
         self.ear = Ear(
             shared.shards, self.keys.log, shared.inflow, hear=self._hear, broken=self._broken, back=self._back
         )
+
+    def begin(self, id: DraftId) -> tuple[bytes, int]:
+        """A draft is offered. Answers, for the script, which one of its node is on its way just before it, and a mark
+        for ``end``."""
+        node, number = next(reversed(self._flying.values()), ("", 0))
+        self._begun += 1
+        self._flying[self._begun] = id
+        return b"%d" % number if node == id[0] and number != id[1] else b"", self._begun
+
+    def end(self, mark: int) -> None:
+        """It was answered, one way or the other."""
+        del self._flying[mark]
 
     def complete(self, channel: bytes, position: Position) -> None:
         """From here on everything of this channel comes in, or is missed."""

@@ -68,6 +68,13 @@ class JournalContract:
             assert (await here.newest("/another")).offset == 0
 
     @alone
+    async def test_what_is_begun_in_an_order_is_kept_in_that_order(self) -> None:
+        async with self._open("a") as (here,):
+            for start in (1, 101):
+                kept = await asyncio.gather(*(here.append(draft("a", start + n, f"r{n % 3}")) for n in range(100)))
+                assert [each.offset for each in kept] == list(range(start, start + 100))
+
+    @alone
     async def test_previous_names_the_entry_of_the_channel_before(self) -> None:
         async with self._open("a") as (journal,):
             targets = [("x",), ("y",), ("y", "x"), (), ("x",), ()]

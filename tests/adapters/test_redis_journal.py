@@ -464,7 +464,7 @@ async def test_a_lost_last_message_is_found(
         publish = Scripts(LogLimits(), sharded=True)
         silent = publish.append.text.replace(b"redis.call('SPUBLISH', log .. channels[i], message)", b"")
         assert silent != publish.append.text
-        admin.eval(silent, 6, *KEYS.of, _sealed(2, "lobby"), "a", 2, 0, "", 0, "", "01234567", token("lobby"))
+        admin.eval(silent, 6, *KEYS.of, _sealed(2, "lobby"), "a", 2, 0, "", 0, "", "01234567", "", token("lobby"))
         await there.until(lambda: bool(there.notices))
         assert there.notices == [NoticeKind.BEHIND]
         found = await read_all(there.journal, there.entries[-1].position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from realtime.journal import CHANNEL_BYTES, ENTRY_BYTES
@@ -10,13 +11,14 @@ from realtime.positions import Channel, Entry, Position
 
 
 class Excerpt:
-    """Everything of the log, of all channels, after ``first`` and up to ``last``. Only grows at its end."""
+    """Everything of the log, of all channels, after ``first`` and up to ``last``. Grows at its end."""
 
     def __init__(self, start: Position) -> None:
         self.epoch = start.epoch
         self.first = self.last = start.offset
         self.size = 0
         """Bytes, roughly."""
+        self._sizes: deque[tuple[int, int]] = deque()
         self._entries: dict[Channel, list[Entry]] = {}
         self._offsets: dict[Channel, list[int]] = {}
 
@@ -33,11 +35,27 @@ class Excerpt:
         for entry in entries:
             if entry.offset <= self.last:
                 continue
-            self.size += entry.draft.size + ENTRY_BYTES + CHANNEL_BYTES * len(entry.draft.channels)
+            size = entry.draft.size + ENTRY_BYTES + CHANNEL_BYTES * len(entry.draft.channels)
+            self.size += size
+            self._sizes.append((entry.offset, size))
             for channel in entry.draft.channels:
                 self._entries.setdefault(channel, []).append(entry)
                 self._offsets.setdefault(channel, []).append(entry.offset)
         self.last = max(self.last, upto)
+
+    def shrink(self, size: int) -> None:
+        """Forget the beginning, until no more than so many bytes are left."""
+        if self.size <= size:
+            return
+        while self.size > size:
+            self.first, gone = self._sizes.popleft()
+            self.size -= gone
+        for channel, offsets in list(self._offsets.items()):
+            at = bisect_right(offsets, self.first)
+            if at == len(offsets):
+                del self._offsets[channel], self._entries[channel]
+            elif at:
+                del offsets[:at], self._entries[channel][:at]
 
     def since_in(self, channels: Iterable[Channel], position: Position) -> list[Entry]:
         """What is after this position in any of these channels, in order: this costs what they hold."""

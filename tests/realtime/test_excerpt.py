@@ -29,3 +29,20 @@ def test_how_far_back_it_goes() -> None:
     assert excerpt.begins_before(Position("e", 3))
     assert not excerpt.begins_before(Position("e", 2))
     assert not excerpt.begins_before(Position("f", 3))
+
+
+def test_its_beginning_is_forgotten_where_it_is_too_large() -> None:
+    excerpt = Excerpt(Position("e", 0))
+    excerpt.add([entry(1, "a"), entry(2, "b"), entry(3, "a", "b"), entry(4, "a")], 9)
+    whole, last = excerpt.size, Excerpt(Position("e", 3))
+    excerpt.shrink(whole)
+    assert (excerpt.first, excerpt.size) == (0, whole)
+    last.add([entry(4, "a")], 9)
+    excerpt.shrink(last.size)
+    assert (excerpt.first, excerpt.last, excerpt.size) == (3, 9, last.size)
+    assert offsets(excerpt.since_in(["a", "b"], Position("e", 0))) == [4]
+    assert not excerpt.begins_before(Position("e", 2))
+    excerpt.add([entry(10, "b")], 10)
+    assert offsets(excerpt.since_in(["a", "b"], Position("e", 3))) == [4, 10]
+    excerpt.shrink(0)
+    assert (excerpt.first, excerpt.size) == (10, 0)

@@ -57,6 +57,10 @@ async def test_why_it_is_not_to_be_had() -> None:
         for number in range(400):
             await a.chat.emit("note", number, to="lobby")
         assert await told(b, start, "lobby") == "gone"
+        reads = b.journals[-1].reads
+        for _ in range(50):
+            assert await told(b, start, "lobby") == "gone"
+        assert b.journals[-1].reads == reads, "that it is too much is known"
 
 
 async def test_who_has_heard_something_that_has_not_come_here_yet_waits_for_it() -> None:

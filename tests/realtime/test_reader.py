@@ -88,3 +88,55 @@ async def test_it_is_forgotten_when_nobody_comes(monkeypatch: pytest.MonkeyPatch
     asyncio.get_running_loop().call_later(0.001, over.set)
     await asyncio.wait_for(over.wait(), SECONDS)
     assert reader.at_hand(Position("e", 8)) is None
+
+
+SIZE = Excerpt(Position("e", 0))
+SIZE.add([entry(1, "a")], 1)
+
+
+async def test_what_is_more_than_is_kept_for_anybody_is_not_read_again_for_each() -> None:
+    far = Far()
+    far.last = 300
+    reader = Reader(far.read_on, 30 * SIZE.size)
+    for start in range(200):
+        assert await reader.read(Position("e", start), 300) is None
+    assert far.reads <= 100, "all of the log once, whoever comes"
+    reads = far.reads
+    for start in (0, 100, 150, 199):
+        assert await reader.read(Position("e", start), 300) is None
+    assert far.reads == reads
+    assert found(await reader.read(Position("e", 280), 300), 280) == list(range(281, 301))
+    far.epoch = "f"
+    assert (await reader.read(Position("f", 5), 8)) is not None, "that was of another log"
+
+
+async def test_nobody_is_refused_for_what_others_have_missed() -> None:
+    """What was read for them is too much together with what came since then."""
+    far = Far()
+    far.last = 20
+    reader = Reader(far.read_on, 25 * SIZE.size)
+    assert found(await reader.read(Position("e", 0), 20), 0) == list(range(1, 21))
+    far.last = 40
+    assert found(await reader.read(Position("e", 18), 40), 18) == list(range(19, 41))
+    assert far.reads == 7 + 7, "it was read on from there"
+
+
+async def test_what_others_had_read_may_be_gone_behind_its_end() -> None:
+    far = Far()
+    reader = Reader(far.read_on, 1 << 20)
+    assert found(await reader.read(Position("e", 3), 10), 3) == list(range(4, 11))
+    far.last, far.oldest = 30, 20
+    assert found(await reader.read(Position("e", 25), 30), 25) == list(range(26, 31))
+    assert await reader.read(Position("e", 15), 30) is None
+
+
+async def test_who_gives_up_has_not_read_in_vain() -> None:
+    far = Far()
+    reader = Reader(far.read_on, 1 << 20)
+    reading = asyncio.ensure_future(reader.read(Position("e", 0), 10))
+    while far.reads < 3:
+        await asyncio.wait({asyncio.ensure_future(asyncio.wait({asyncio.Future()}, timeout=0))})
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert found(await reader.read(Position("e", 0), 10), 0) == list(range(1, 11))
+    assert far.reads == 3 + 2

@@ -171,7 +171,8 @@ class Lane:
 
     def begin(self, journal: Journal) -> None:
         """On this journal, and on this event loop, from now on."""
-        self._tasks = [*self.incoming.begin(journal), *self.outgoing.begin(journal)]
+        self.outgoing.begin(journal)
+        self._tasks = self.incoming.begin(journal)
 
     async def end(self) -> None:
         """What was not handed over is lost."""

@@ -1,8 +1,8 @@
 """What goes out of one namespace, on one node: through the spool to the journal, in order; and where the journal does
 not answer for too long, nowhere for now, and the node goes on alone.
 
-Belongs to one event loop, on which it has one task. What a batch was not answered is offered again, as it was, before
-anything behind it: so each publisher's order holds, however often the way breaks.
+Belongs to one event loop. What a batch was not answered is offered again, as it was, before anything behind it: so each
+publisher's order holds, however often the way breaks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from typing import Final, Protocol
 
 from realtime.errors import OutsideError, RealtimeError
@@ -22,9 +24,9 @@ from realtime.spool import Item, Spool
 
 logger = logging.getLogger("realtime.bus")
 
-BATCH_MESSAGES: Final = 500
-BATCH_BYTES: Final = 1 << 19
-"""Offered together, half of what goes into one write: what breaks in the middle of it is offered again as a whole."""
+WINDOW_MESSAGES: Final = 500
+WINDOW_BYTES: Final = 1 << 19
+"""Under way at a time, half of what goes into one write: what breaks in the middle of it is offered again."""
 RETRY_SECONDS: Final = 0.25
 TELLING_LIMIT: Final = 1_000
 """Volatile emissions on their way to other nodes; more are dropped."""
@@ -62,35 +64,54 @@ class Outgoing:
         self._patience = settings.bus_patience_seconds
         self._metrics = metrics
         self._clock = clock
-        self._go = asyncio.Event()
         self._emptied = asyncio.Event()
         self._failing_since: float | None = None
         self.trouble = ""
         """Why it goes on alone, or did last."""
         self._seldom = Seldom()
         self._answers = True
-        self._telling: set[asyncio.Task[None]] = set()
+        self._troubled: BaseException | None = None
+        """Why something that is under way was not answered: nothing goes out until all of it is."""
+        self._asked: dict[int, asyncio.Future[Entry]] = {}
+        self._asked_bytes = 0
+        self._stirred = False
+        self._again: asyncio.TimerHandle | None = None
+        self._context = Context()
+        """What goes out is not sent in the name of who said it, nor keeps that."""
+        self._telling: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
+        self._begun = False
 
-    def begin(self, journal: Journal) -> list[asyncio.Task[None]]:
-        """On this journal from now on. The caller ends the tasks."""
+    def begin(self, journal: Journal) -> None:
+        """On this journal, and on this event loop, from now on."""
         self.journal = journal
         self._loop = asyncio.get_running_loop()
-        self._go, self._emptied = asyncio.Event(), asyncio.Event()
-        self._timer = None
+        self._emptied = asyncio.Event()
+        self._timer = self._again = None
+        self._telling.clear()
+        self._asked.clear()
+        self._asked_bytes = 0
+        self._stirred, self._troubled = False, None
+        self._begun, self._context = True, Context()
         self.spool.put_back()
         self.stir()
         self._watch_patience()
-        return [self._loop.create_task(self._run())]
 
     def end(self) -> None:
         """Nothing waits any more: what nobody here has heard is delivered."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for task in self._telling:
-            task.cancel()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._begun = False
+        for told in self._telling:
+            told.cancel()
+        for asked in self._asked.values():
+            asked.cancel()
+        self._asked.clear()
         for item in self.spool.undelivered():
             self._to.deliver_alone(item)
 
@@ -119,19 +140,23 @@ class Outgoing:
         if self.alone or len(self._telling) >= TELLING_LIMIT:
             self._metrics.drops.add("bus")
             return
-        task = self._loop.create_task(self._tell(draft))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        told = asyncio.ensure_future(self.journal.tell(draft))
+        self._telling.add(told)
+        told.add_done_callback(self._told)
 
-    async def _tell(self, draft: Draft) -> None:
-        try:
-            await self.journal.tell(draft)
-        except RealtimeError:
+    def _told(self, told: asyncio.Future[None]) -> None:
+        self._telling.discard(told)
+        error = None if told.cancelled() else told.exception()
+        if error is not None:
             self._metrics.drops.add("bus")
+            if not isinstance(error, RealtimeError):
+                logger.error("a volatile emission could not be handed over", exc_info=error)
 
     def stir(self) -> None:
         """Perhaps something can go out now."""
-        self._go.set()
+        if self._begun and not self._stirred and self._again is None:
+            self._stirred = True
+            self._loop.call_soon(self._send, context=self._context)
 
     def failed(self, error: BaseException) -> None:
         """The journal did not answer, or not as it should."""
@@ -195,51 +220,52 @@ class Outgoing:
 
     # --- the way out
 
-    async def _run(self) -> None:
-        while True:
-            await self._go.wait()
-            self._go.clear()
-            while batch := self._next_batch():
-                if not await self._append(batch):
-                    await asyncio.sleep(RETRY_SECONDS)
-
-    def _next_batch(self) -> list[Item]:
-        """What goes out together; one alone where the last ones were not answered, to see whether it is worth while."""
+    def _send(self) -> None:
+        """What is ready, as far as the window goes; one alone where the last ones were not answered, to see whether it
+        is worth while."""
+        self._stirred = False
+        if self._asked or not self._begun:
+            return
         ready = 0
-        for item in self.spool.waiting(BATCH_MESSAGES if self._answers else 1):
-            if not self._is_ready(item):
+        for item in self.spool.waiting(WINDOW_MESSAGES if self._answers else 1):
+            if not (item.delivered or self._to.is_ready(item)):
                 break
             ready += 1
-        return self.spool.take(ready, BATCH_BYTES) if ready else []
+        for item in self.spool.take(ready, WINDOW_BYTES - self._asked_bytes) if ready else ():
+            asked = asyncio.ensure_future(self.journal.append(item.draft))
+            self._asked[item.number] = asked
+            self._asked_bytes += item.size
+            asked.add_done_callback(partial(self._answer_came, item), context=self._context)
 
-    def _is_ready(self, item: Item) -> bool:
-        return item.delivered or self._to.is_ready(item)
-
-    async def _append(self, batch: list[Item]) -> bool:
-        """False where some of it has to be offered again."""
-        asked = [self._loop.create_task(self.journal.append(item.draft)) for item in batch]
-        try:
-            await asyncio.wait(asked)
-        except BaseException:
-            for task in asked:
-                task.cancel()
-            raise
-        failures = [self._take_answer(item, task) for item, task in zip(batch, asked, strict=True)]
-        failure = next(filter(None, failures), None)
-        answered = failure is None
+    def _answer_came(self, item: Item, asked: asyncio.Future[Entry]) -> None:
+        if self._asked.get(item.number) is not asked:
+            return  # of a journal that was let go of
+        del self._asked[item.number]
+        self._asked_bytes -= item.size
+        failure = self._take_answer(item, asked)
+        self._troubled = self._troubled or failure
+        if self._troubled is None:
+            self._answers, self._failing_since = True, None
+            if self.alone:
+                self._come_back()
+        if self._asked:
+            return
         self.spool.put_back()
         if not self.spool:
             self._emptied.set()
-        self._answers = answered
-        if failure is None:
-            self._failing_since = None
-            if self.alone:
-                self._come_back()
+        if self._troubled is not None:
+            self._answers = False
+            self.failed(self._troubled)
+            self._troubled = None
+            self._again = self._loop.call_later(RETRY_SECONDS, self._try_again, context=self._context)
         else:
-            self.failed(failure)
-        return answered
+            self.stir()
 
-    def _take_answer(self, item: Item, task: asyncio.Task[Entry]) -> BaseException | None:
+    def _try_again(self) -> None:
+        self._again = None
+        self.stir()
+
+    def _take_answer(self, item: Item, task: asyncio.Future[Entry]) -> BaseException | None:
         """Why it has to be offered again."""
         error = OutsideError("The bus is closed") if task.cancelled() else task.exception()
         if item.entry is not None:

@@ -247,14 +247,14 @@ class Journal(Protocol):
     is over the bounds is gone.
     """
 
-    async def append(self, draft: Draft) -> Entry:
+    def append(self, draft: Draft) -> Awaitable[Entry]:
         """Keep it and tell every node that watches one of its channels. The same id twice is one entry, the first.
         What is begun in an order is kept in that order: where one is not, none is that was begun behind it meanwhile.
 
         Raises OutsideError when that is not known to have happened: ask again with the same draft.
         """
 
-    async def tell(self, draft: Draft) -> None:
+    def tell(self, draft: Draft) -> Awaitable[None]:
         """A volatile emission for the other nodes: published, not kept. Raises OutsideError."""
 
     async def since(self, namespace: str, position: Position, *, limit: int = 1_000) -> Stretch | None:

@@ -56,6 +56,21 @@ class Link:
         """One answer. With ``seconds``: None when none came; without: TimeoutError after SOCKET_SECONDS."""
         return await self.connection.read_response(timeout=seconds)
 
+    @property
+    def parse_error(self) -> Any:
+        """Makes an exception of an error of the server's."""
+        return self.connection._parser.parse_error
+
+    def hand_over(self, protocol: asyncio.Protocol) -> tuple[Any, Any]:
+        """The transport, whose bytes go to this protocol from now on, and the one that had them until now (it is to be
+        told of the end). Only with every answer read. Raises one of FAILURES."""
+        reader = self.connection._reader
+        if self._transport is None or self._transport.is_closing() or reader is None or reader.at_eof():
+            raise exceptions.ConnectionError("the link is closed")
+        before = self._transport.get_protocol()
+        self._transport.set_protocol(protocol)
+        return self._transport, before
+
     def abort(self) -> None:
         """Close at once, whatever is in the middle of its way. Repeats do nothing."""
         if self._transport is not None:

@@ -22,7 +22,8 @@ from adapters.redis.inflow import Inflow
 from adapters.redis.publisher import PATIENCE_SECONDS, RETRY_SECONDS
 from adapters.redis.refusals import advice_for
 from adapters.redis.shards import Shards
-from adapters.redis.subscriber import STEADY_SECONDS, hear
+from adapters.redis.subscriber import IDLE_SECONDS, PONG_SECONDS, STEADY_SECONDS
+from adapters.redis.wire import Wire, packed
 from realtime.errors import LimitError, OutsideError
 from realtime.loops import end_tasks
 
@@ -60,6 +61,7 @@ class Ear:
         self._waiting: dict[bytes, Future[None]] = {}
         self._leaving: Counter[bytes] = Counter()
         self._link: Link | None = None
+        self._wire: Wire | None = None
         self._word = b""
         self._address: Address | None = None
         self._connections: Connections | None = None
@@ -69,6 +71,8 @@ class Ear:
         self._lost: float | None = None
         self._told: set[str] = set()
         """What was logged of this break: each reason once."""
+        self._full = asyncio.Event()
+        """There is no room for what comes: the reading waits."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -94,7 +98,7 @@ class Ear:
         self._wished.update(dict.fromkeys(new))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._say(self._word, new)
+                self._say(self._word, new)
                 for each in waiting:
                     await asyncio.shield(each)
         except TimeoutError:
@@ -110,9 +114,9 @@ class Ear:
             waiting = self._waiting.pop(channel, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
-            if self._link is not None:
+            if self._wire is not None:
                 self._leaving[channel] += 1
-        await self._say(self._word.replace(b"SUB", b"UNSUB"), gone)
+        self._say(self._word.replace(b"SUB", b"UNSUB"), gone)
 
     async def close(self) -> None:
         """Ends the connection; whoever waits gets OutsideError. Repeats do nothing."""
@@ -140,22 +144,39 @@ class Ear:
                     log.exception("A subscription failed")  # a defect, ours or redis-py's: it goes on
                     await self._lose(error)
         finally:
-            self._link = None
+            self._link = self._wire = None
             if self._connections is not None:
                 await self._connections.close()
 
     async def _listen(self) -> None:
         """Subscribe to what is wished, then hear. Ends with one of FAILURES or OutsideError."""
-        link = await self._subscribe()
+        wire = await self._subscribe()
+        clock = asyncio.get_running_loop().time
         while True:
-            if not self._missing and not self.up:
-                self._stands()
             await self._inflow.room()
-            reply = await hear(link)
-            if isinstance(reply, list) and len(reply) == 3:
-                self._take(*reply)
+            wire.resume()
+            if await self._over(wire, wire.heard_at + IDLE_SECONDS - clock()):
+                raise wire.ended.result()
+            if clock() < wire.heard_at + IDLE_SECONDS or self._inflow.full:
+                continue
+            asked = wire.heard_at
+            wire.write(packed(b"PING"))
+            if await self._over(wire, PONG_SECONDS):
+                raise wire.ended.result()
+            if wire.heard_at == asked:
+                raise exceptions.TimeoutError("no answer to a ping")
 
-    async def _subscribe(self) -> Link:
+    async def _over(self, wire: Wire, seconds: float) -> bool:
+        """Waits for so long, or until the link broke, or there is no room for more."""
+        self._full.clear()
+        ended, full = wire.ended, asyncio.ensure_future(self._full.wait())
+        try:
+            await asyncio.wait((ended, full), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            full.cancel()
+        return ended.done()
+
+    async def _subscribe(self) -> Wire:
         address = await self._shards.address_of(self._key)
         self._word = b"SSUBSCRIBE" if await self._shards.sharded(self._key) else b"SUBSCRIBE"
         if address is not self._address or self._connections is None:
@@ -163,13 +184,25 @@ class Ear:
                 await self._connections.close()
             # No retries inside: each break shall be seen, counted and waited for here.
             self._address, self._connections = address, Connections(address, "sub", size=1, retries=0)
-        link = await self._connections.lend()
-        self._link, self._missing = link, set(self._wished)
+        self._link = link = await self._connections.lend()
+        self._wire = wire = Wire(link, self._reply)
+        self._missing = set(self._wished)
         self._leaving.clear()
-        wished = list(self._wished)
-        for start in range(0, len(wished), _AT_ONCE):
-            await link.write((self._word, *wished[start : start + _AT_ONCE]))
-        return link
+        self._say(self._word, list(self._wished))
+        if not self._missing:
+            self._stands()
+        return wire
+
+    def _reply(self, reply: Any) -> None:
+        if isinstance(reply, list) and len(reply) == 3:
+            self._take(*reply)
+            if not self._missing and not self.up:
+                self._stands()
+            if self._inflow.full and self._wire is not None:
+                self._wire.pause()
+                self._full.set()
+        elif isinstance(reply, Exception):
+            raise reply
 
     def _take(self, kind: Any, channel: Any, payload: Any) -> None:
         """A message, or a confirmation. Raises ConnectionError when the server takes a channel away."""
@@ -201,7 +234,7 @@ class Ear:
 
     async def _lose(self, error: BaseException) -> None:
         """Cut the link, tell it once for each break, and wait a little longer each time."""
-        link, self._link = self._link, None
+        link, self._link, self._wire = self._link, None, None
         self._standing.clear()
         self._shards.distrust()
         if link is not None and self._connections is not None:
@@ -225,13 +258,8 @@ class Ear:
     def _shown(self) -> str:
         return self._address.shown if self._address is not None else "Redis"
 
-    async def _say(self, word: bytes, channels: Sequence[bytes]) -> None:
+    def _say(self, word: bytes, channels: Sequence[bytes]) -> None:
         """Where the way breaks, the reading finds out, and comes back with all that is wished then."""
-        link = self._link
-        if link is None:
-            return
-        try:
+        if self._wire is not None:
             for start in range(0, len(channels), _AT_ONCE):
-                await link.write((word, *channels[start : start + _AT_ONCE]))
-        except FAILURES:
-            link.abort()
+                self._wire.write(packed(word, *channels[start : start + _AT_ONCE]))

@@ -58,10 +58,10 @@ def read_message(signer: Signer, namespace: str, data: bytes) -> Entry | Told | 
     if len(data) > DRAFT_LIMIT_BYTES + _HEAD_LIMIT:
         raise RefusedMessage("too_big")
     if data[:2] == b"V\n":
-        return Told(*_read_draft(signer, _VOLATILE, namespace, memoryview(data)[2:]))
+        return Told(*_read_draft(signer, _VOLATILE, namespace, data, 2))
     end = data.find(b"\n", 0, _HEAD_LIMIT)
     if end > 0 and (head := _HEAD.fullmatch(data, 0, end)) is not None:
-        draft, _ = _read_draft(signer, _KEPT, namespace, memoryview(data)[end + 1 :])
+        draft, _ = _read_draft(signer, _KEPT, namespace, data, end + 1)
         return _entry(draft, head[1].decode(), int(head[2]), head[3])
     if (notice := _NOTICE.fullmatch(data)) is not None:
         return NewLog(notice[1].decode())
@@ -76,7 +76,7 @@ def read_kept(signer: Signer, namespace: str, epoch: str, offset: int, previous:
 
 def previous_offsets(text: bytes) -> tuple[int, ...]:
     """The script's list. Raises ValueError."""
-    return tuple([int(number) for number in text.split(b",")])
+    return tuple([int(number) for number in text.split(b",")]) if b"," in text else (int(text),)
 
 
 def _entry(draft: Draft, epoch: str, offset: int, previous: bytes) -> Entry:
@@ -84,22 +84,21 @@ def _entry(draft: Draft, epoch: str, offset: int, previous: bytes) -> Entry:
         numbers = previous_offsets(previous)
     except ValueError:
         raise RefusedMessage("garbled") from None
-    if len(numbers) != len(draft.channels) or not all(0 <= number < offset for number in numbers):
+    if len(numbers) != len(draft.channels) or min(numbers) < 0 or max(numbers) >= offset:
         raise RefusedMessage("garbled")
     return Entry(draft, Position(epoch, offset), numbers)
 
 
-def _read_draft(
-    signer: Signer, kind: bytes, namespace: str, sealed: bytes | memoryview
-) -> tuple[Draft, Position | None]:
-    header, parts = signer.open(kind, sealed)
+def _read_draft(signer: Signer, kind: bytes, namespace: str, data: bytes, at: int = 0) -> tuple[Draft, Position | None]:
+    header, parts = signer.open(kind, data, at)
     try:
         node, number, of, rooms, skip, event, arguments, *rest = header
         body, *attachments = parts
     except (ValueError, TypeError):
         raise RefusedMessage("garbled") from None
     well_formed = (
-        [type(item) for item in (node, number, of, event, arguments)] == [str, int, str, str, int]
+        type(node) is type(of) is type(event) is str
+        and type(number) is type(arguments) is int
         and number >= 0
         and arguments >= 0
         and (rooms is None or (_texts(rooms) and 0 < len(rooms) <= CHANNELS_LIMIT))
@@ -116,7 +115,7 @@ def _read_draft(
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is str for item in value)
+    return type(value) is list and (not value or {type(item) for item in value} == {str})
 
 
 def _position(rest: list[Any]) -> Position | None:

@@ -1,4 +1,5 @@
-"""One event loop's way into Redis: what is sent within one loop turn leaves in one write, in order."""
+"""One event loop's way into Redis: what is sent within one loop turn leaves in one write, in order, and no write waits
+for the answers to the one before it."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any, Final
 
 from redis import exceptions
 
 from adapters.redis.address import Address
-from adapters.redis.connection import FAILURES, Connections, Link, describe
+from adapters.redis.connection import FAILURES, HEALTH_CHECK_SECONDS, Connections, describe
 from adapters.redis.refusals import Fault, fault_of
+from adapters.redis.wire import Wire, packed
 from realtime.errors import OutsideError
 from realtime.loops import end_tasks
 from realtime.metrics import Metrics
@@ -24,10 +26,10 @@ log = logging.getLogger("realtime.bus")
 PATIENCE_SECONDS: Final = 1.0
 """From the call to the answer, connecting included. A publisher is a handler that a client waits for."""
 RETRY_SECONDS: Final = 1.0
-BATCH_LIMIT: Final = 1_000
-"""Commands in one write."""
-BATCH_LIMIT_BYTES: Final = 1 << 20
-"""A write ends after the command that passes this; so one big message delays few others."""
+WINDOW_LIMIT: Final = 1_000
+"""Commands that were written and not answered."""
+WINDOW_LIMIT_BYTES: Final = 1 << 20
+"""Of such commands; the one that passes it is still written."""
 BACKLOG_LIMIT_BYTES: Final = 64 << 20
 """Waiting to be written. At PATIENCE_SECONDS each, a frozen server could otherwise take all memory."""
 
@@ -51,15 +53,30 @@ class LoginRefused(OutsideError):
     fault = Fault.LASTING
 
 
-@dataclass(slots=True)
-class _Order:
-    command: tuple[bytes, ...]
-    size: int
-    answer: Future[Any]
+class Order:
+    """A command, and what is done with its answer: ``take(reply)`` or ``fail(error)``, one of them once. Whoever does
+    not want it any more cancels ``answer``."""
+
+    __slots__ = ("answer", "command", "due", "fail", "take", "written_at")
+
+    def __init__(
+        self,
+        command: bytes,
+        answer: Future[Any],
+        take: Callable[[Any], None] | None = None,
+        fail: Callable[[OutsideError], None] | None = None,
+    ) -> None:
+        """``command`` as it is written (``wire.packed``). ``take`` and ``fail`` are the answer's own where there are
+        none; they are called while it is not done, and end it themselves."""
+        self.command = command
+        self.answer = answer
+        self.take = take or answer.set_result
+        self.fail = fail or answer.set_exception
+        self.due = self.written_at = 0.0
 
 
 class Publisher:
-    """Gathers commands and writes them as pipelines, one at a time, on a connection of its own.
+    """Commands leave on one connection of its own, in order; answers come in the same order.
 
     Nothing is written twice: a command whose link broke before the answer may have been carried out,
     and the bus promises at most once. Belongs to the loop it is first used in; its task ends with that
@@ -69,11 +86,21 @@ class Publisher:
     def __init__(self, address: Address, metrics: Metrics) -> None:
         self._address = address
         self._metrics = metrics
-        self._waiting: deque[_Order] = deque()
+        self._waiting: deque[Order] = deque()
         self._waiting_bytes = 0
+        self._flying: deque[Order] = deque()
+        """Written, and not answered."""
+        self._flying_bytes = 0
         self._wake = asyncio.Event()
+        self._wire: Wire | None = None
+        self._probed = False
+        """A link that was unused for long is asked first whether it is there; until it says so, nothing is written."""
+        self._due: asyncio.TimerHandle | None = None
+        self._stirred = False
         self._task: asyncio.Task[None] | None = None
         self._over = False
+        self._context = Context()
+        """What is written for one request is not done in its name, nor keeps it."""
 
     async def send(self, *command: bytes) -> Any:
         """The answer to one command, within PATIENCE_SECONDS.
@@ -81,37 +108,121 @@ class Publisher:
         Raises CommandRefused, and otherwise OutsideError; whether the command was carried out is then open,
         except that one which was still waiting never is. Cancellation likewise.
         """
-        order = self._enqueue(command)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await order.answer
-        except TimeoutError:
-            raise _failure("did not answer in time") from None
+        return await self.ask(*command)
+
+    def ask(self, *command: bytes) -> Future[Any]:
+        """The same without waiting. Raises OutsideError where nothing more can wait."""
+        order = Order(packed(*command), asyncio.get_running_loop().create_future())
+        self.put(order)
+        return order.answer
 
     def post(self, *command: bytes) -> None:
         """Send it ahead of the next ``send``, and do not wait; its failure is nobody's. Raises OutsideError."""
-        self._enqueue(command).answer.add_done_callback(_look_away)
+        self.ask(*command).add_done_callback(_look_away)
 
-    def _enqueue(self, command: tuple[bytes, ...]) -> _Order:
+    def put(self, order: Order) -> None:
+        """Behind everything else; answered within PATIENCE_SECONDS. Raises OutsideError where nothing more can wait."""
         if self._over:
             raise OutsideError("The bus is closed")
-        size = sum(map(len, command))
+        size = len(order.command)
         if self._waiting_bytes + size > BACKLOG_LIMIT_BYTES:
             self._metrics.drops.add("bus_backlog")
             raise _failure("is too slow for what is published")
-        order = _Order(command, size, asyncio.get_running_loop().create_future())
+        loop = order.answer.get_loop()
+        order.due = loop.time() + PATIENCE_SECONDS
         self._waiting.append(order)
         self._waiting_bytes += size
-        self._wake.set()
+        if self._due is None:
+            self._due = loop.call_at(order.due, self._look, context=self._context)
+        if not self._stirred:
+            self._stirred = True
+            loop.call_soon(self._write, context=self._context)
         if self._task is None:
-            # A context of its own: the first publisher's request would otherwise be kept for good.
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="redis publisher", context=Context())
-        return order
+            self._task = loop.create_task(self._run(), name="redis publisher", context=Context())
 
     async def close(self) -> None:
         """What is on its way fails with OutsideError. Repeats do nothing."""
         self._over = True
         await end_tasks(self._task)
+
+    # --- writing and hearing
+
+    def _write(self) -> None:
+        """What waits, as far as the window goes."""
+        self._stirred = False
+        wire = self._wire
+        if wire is None or wire.ended.done():
+            self._wake.set()
+            return
+        now = asyncio.get_running_loop().time()
+        if not self._flying and now - wire.heard_at > HEALTH_CHECK_SECONDS and not self._probed:
+            self._probe(wire, now)
+        if self._probed:
+            return
+        parts: list[bytes] = []
+        waiting, flying = self._waiting, self._flying
+        while waiting and len(flying) < WINDOW_LIMIT and self._flying_bytes < WINDOW_LIMIT_BYTES:
+            order = waiting.popleft()
+            self._waiting_bytes -= len(order.command)
+            if not order.answer.done():  # else its caller has given up, and it is never carried out
+                order.written_at = now
+                flying.append(order)
+                self._flying_bytes += len(order.command)
+                parts.append(order.command)
+        if parts:
+            wire.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _probe(self, wire: Wire, now: float) -> None:
+        answer: Future[Any] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_look_away)
+        order = Order(packed(b"PING"), answer)
+        order.due = now + PATIENCE_SECONDS
+        order.written_at = now
+        self._probed = True
+        self._flying.append(order)
+        self._flying_bytes += len(order.command)
+        wire.write(order.command)
+
+    def _took(self, reply: Any) -> None:
+        """An answer. Raises what says that the link is of no use."""
+        if not self._flying:
+            raise exceptions.InvalidResponse("an answer to nothing")
+        if isinstance(reply, Exception) and not isinstance(reply, exceptions.ResponseError):
+            raise reply
+        order = self._flying.popleft()
+        self._flying_bytes -= len(order.command)
+        self._probed = False
+        if not order.answer.done():
+            if isinstance(reply, exceptions.ResponseError):
+                order.fail(CommandRefused(reply))
+            else:
+                order.take(reply)
+        if self._waiting and not self._stirred:
+            self._stirred = True
+            asyncio.get_running_loop().call_soon(self._write, context=self._context)
+
+    def _look(self) -> None:
+        """What was not answered in time fails; and where what was written was not, the link is given up."""
+        self._due = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for order in self._flying:
+            if order.due > now:
+                break
+            _fail(order, _failure("did not answer in time"))
+        while self._waiting and (self._waiting[0].due <= now or self._waiting[0].answer.done()):
+            order = self._waiting.popleft()
+            self._waiting_bytes -= len(order.command)
+            _fail(order, _failure("did not answer in time"))
+        if self._flying and self._wire is not None and now >= self._flying[0].written_at + PATIENCE_SECONDS:
+            self._wire.end(exceptions.TimeoutError("no answer"))
+        times = [order.due for order in self._flying if order.due > now][:1]
+        times += [order.written_at + PATIENCE_SECONDS for order in list(self._flying)[:1]]
+        times += [order.due for order in list(self._waiting)[:1]]
+        if times:
+            self._due = loop.call_at(max(now + 0.001, min(times)), self._look, context=self._context)
+
+    # --- the link
 
     async def _run(self) -> None:
         connections = Connections(self._address, "pub", size=2, retries=3)
@@ -119,63 +230,66 @@ class Publisher:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while batch := self._take():
-                    await self._exchange(connections, batch)
+                if self._waiting:
+                    await self._live(connections)
         finally:
             self._over = True
-            while batch := self._take():
-                _fail(batch, OutsideError("The bus is closed"))
+            self._wire = None
+            self._fail_all(OutsideError("The bus is closed"), waiting=True)
+            if self._due is not None:
+                self._due.cancel()
             await connections.close()
 
-    def _take(self) -> list[_Order]:
-        """The next write; those whose caller has given up are left out, and so never carried out."""
-        batch: list[_Order] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_LIMIT and size < BATCH_LIMIT_BYTES:
-            order = self._waiting.popleft()
-            self._waiting_bytes -= order.size
-            if not order.answer.done():
-                batch.append(order)
-                size += order.size
-        return batch
-
-    async def _exchange(self, connections: Connections, batch: list[_Order]) -> None:
+    async def _live(self, connections: Connections) -> None:
+        """Connect, and write until the link breaks. What was not written by then waits for the next one."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), connections.connection() as link:
-                await link.write(*(order.command for order in batch))
-                for order in batch:
-                    await _answer(link, order)
-        except _OF_NO_USE as error:
-            _fail(batch, LoginRefused(f"Redis {describe(error)}"))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                link = await connections.lend()
+        except Exception as error:
+            self._fail_all(_explained(error), waiting=True)
+            return
+        broken: BaseException
+        try:
+            self._wire = wire = Wire(link, self._took)
+            self._write()
+            broken = await wire.ended
         except FAILURES as error:
-            _fail(batch, _failure(describe(error)))
-        except Exception:
-            log.exception("The bus could not publish")  # a defect, ours or redis-py's: the next batch may do better
-            _fail(batch, _failure("could not be asked"))
+            broken = error
         finally:
-            _fail(batch, OutsideError("The bus is closed"))  # cancelled; otherwise all are answered by now
+            self._wire = None
+            self._probed = False
+            await connections.cut(link)
+        self._fail_all(_explained(broken), waiting=False)
+        if self._waiting:
+            self._wake.set()
+
+    def _fail_all(self, error: OutsideError, *, waiting: bool) -> None:
+        flying, self._flying, self._flying_bytes = self._flying, deque(), 0
+        if waiting:
+            flying.extend(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        for order in flying:
+            _fail(order, error)
 
 
-async def _answer(link: Link, order: _Order) -> None:
-    """One answer for one command; a refusal of this one leaves the link and the others alone."""
-    try:
-        reply = await link.read()
-    except exceptions.ResponseError as error:
-        _fail([order], CommandRefused(error))
-    else:
-        if not order.answer.done():
-            order.answer.set_result(reply)
-
-
-def _fail(orders: list[_Order], error: OutsideError) -> None:
-    for order in orders:
-        if not order.answer.done():
-            order.answer.set_exception(error)
+def _fail(order: Order, error: OutsideError) -> None:
+    if not order.answer.done():
+        order.fail(error)
 
 
 def _look_away(answer: Future[Any]) -> None:
     if not answer.cancelled():
         answer.exception()
+
+
+def _explained(error: BaseException) -> OutsideError:
+    if isinstance(error, _OF_NO_USE):
+        return LoginRefused(f"Redis {describe(error)}")
+    if isinstance(error, FAILURES):
+        return _failure(describe(error))
+    log.error("The bus could not publish", exc_info=error)  # a defect, ours or redis-py's: the next one may do better
+    return _failure("could not be asked")
 
 
 def _failure(sentence: str) -> OutsideError:

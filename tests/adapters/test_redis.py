@@ -477,12 +477,12 @@ async def test_a_publisher_whose_cancellation_is_swallowed_closes_all_the_same()
     publisher = Publisher(Address.parse("redis://127.0.0.1:1"), Metrics())
     begun = asyncio.Event()
 
-    async def exchange(connections: Any, batch: Any) -> None:
+    async def live(connections: Any) -> None:
         begun.set()
         with suppress(asyncio.CancelledError):
             await asyncio.Future()
 
-    publisher._exchange = exchange  # type: ignore[method-assign]
+    publisher._live = live  # type: ignore[method-assign]
     sending = asyncio.ensure_future(publisher.send(b"PING"))
     await begun.wait()
     await asyncio.wait_for(publisher.close(), 5)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from realtime import LimitError, Metrics, OutsideError
-from realtime.outgoing import BATCH_MESSAGES, Outgoing
+from realtime.outgoing import WINDOW_MESSAGES, Outgoing
 from realtime.positions import Draft, Entry, Position
 from realtime.spool import Item
 from tests.realtime.living import SECONDS, settings_for
@@ -31,11 +31,15 @@ class Script:
         self.answers: list[Exception | None] = []
         self.asked: list[int] = []
         self.kept: list[int] = []
+        self.gate: asyncio.Event | None = None
+        """Answers wait for it."""
 
     async def append(self, draft: Draft) -> Entry:
         self.asked.append(draft.id[1])
         answer = self.answers.pop(0) if self.answers else None
         await turn()
+        if self.gate is not None:
+            await self.gate.wait()
         if answer is not None:
             raise answer
         self.kept.append(draft.id[1])
@@ -73,14 +77,11 @@ class Ledger:
 async def going(**settings: Any) -> AsyncIterator[tuple[Outgoing, Script, Ledger]]:
     ledger, script, loop = Ledger(), Script(), asyncio.get_running_loop()
     outgoing = Outgoing(ledger, settings_for(**settings), Metrics(), loop.time)
-    tasks = outgoing.begin(script)  # type: ignore[arg-type]
+    outgoing.begin(script)  # type: ignore[arg-type]
     try:
         yield outgoing, script, ledger
     finally:
         outgoing.end()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def item(number: int) -> Item:
@@ -91,10 +92,10 @@ def item(number: int) -> Item:
 @pytest.mark.asyncio
 async def test_what_is_offered_together_goes_together_and_in_order() -> None:
     async with going() as (outgoing, script, ledger):
-        for number in range(1, BATCH_MESSAGES + 11):
+        for number in range(1, WINDOW_MESSAGES + 11):
             outgoing.offer(item(number))
         await until(lambda: not outgoing.spool)
-        assert script.asked == list(range(1, BATCH_MESSAGES + 11))
+        assert script.asked == list(range(1, WINDOW_MESSAGES + 11))
         assert ledger.told == [("confirmed", number) for number in script.asked]
 
 
@@ -104,12 +105,30 @@ async def test_what_was_not_answered_is_offered_again_before_what_is_behind_it()
         script.answers = [None, OutsideError("away", retry_after=1), OutsideError("away", retry_after=1)]
         for number in (1, 2, 3):
             outgoing.offer(item(number))
-        await until(lambda: len(script.asked) == 3)
+        await until(lambda: script.kept == [1])
         script.answers = [OutsideError("away", retry_after=1)]
         outgoing.offer(item(4))
         await until(lambda: not outgoing.spool)
         assert script.asked == [1, 2, 3, 2, 2, 3, 4], "one alone, until it is answered"
         assert script.kept == [1, 2, 3, 4]
+
+
+@pytest.mark.asyncio
+async def test_what_it_ended_with_goes_out_again_when_it_begins_anew() -> None:
+    async with going() as (outgoing, script, ledger):
+        script.gate = asyncio.Event()
+        outgoing.offer(item(1))
+        await until(lambda: script.asked == [1])
+        outgoing.end()
+        assert ledger.told == [("alone", 1)]
+        script.gate.set()
+        await turn()
+        await turn()
+        assert script.kept == []
+        outgoing.begin(script)  # type: ignore[arg-type]
+        outgoing.offer(item(2))
+        await until(lambda: not outgoing.spool)
+        assert script.kept == [1, 2]
 
 
 @pytest.mark.asyncio

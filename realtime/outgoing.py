@@ -1,8 +1,10 @@
 """What goes out of one namespace, on one node: through the spool to the journal, in order; and where the journal does
 not answer for too long, nowhere for now, and the node goes on alone.
 
-Belongs to one event loop. What a batch was not answered is offered again, as it was, before anything behind it: so each
-publisher's order holds, however often the way breaks.
+Belongs to one event loop. What is offered goes out in order, in the next turn of the loop, whether what went before it
+is answered or not, as long as everything is; the journal keeps nothing that would overtake what it did not keep. What
+was not answered is offered again, as it was, before anything behind it: so each publisher's order holds, however often
+the way breaks.
 """
 
 from __future__ import annotations
@@ -224,10 +226,11 @@ class Outgoing:
         """What is ready, as far as the window goes; one alone where the last ones were not answered, to see whether it
         is worth while."""
         self._stirred = False
-        if self._asked or not self._begun:
+        window = (WINDOW_MESSAGES if self._answers else 1) - len(self._asked)
+        if self._troubled is not None or not self._begun or window <= 0 or self._asked_bytes >= WINDOW_BYTES:
             return
         ready = 0
-        for item in self.spool.waiting(WINDOW_MESSAGES if self._answers else 1):
+        for item in self.spool.waiting(window):
             if not (item.delivered or self._to.is_ready(item)):
                 break
             ready += 1
@@ -249,6 +252,8 @@ class Outgoing:
             if self.alone:
                 self._come_back()
         if self._asked:
+            if self._troubled is None and not self.spool.idle:
+                self.stir()
             return
         self.spool.put_back()
         if not self.spool:

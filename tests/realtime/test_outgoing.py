@@ -114,6 +114,38 @@ async def test_what_was_not_answered_is_offered_again_before_what_is_behind_it()
 
 
 @pytest.mark.asyncio
+async def test_what_is_offered_while_something_is_under_way_does_not_wait_for_its_answer() -> None:
+    async with going() as (outgoing, script, ledger):
+        script.gate = asyncio.Event()
+        for number in range(1, WINDOW_MESSAGES + 3):
+            outgoing.offer(item(number))
+            await turn()
+            await turn()
+        assert script.asked == list(range(1, WINDOW_MESSAGES + 1)), "as far as the window goes"
+        assert ledger.told == []
+        script.gate.set()
+        await until(lambda: not outgoing.spool)
+        assert script.kept == list(range(1, WINDOW_MESSAGES + 3))
+
+
+@pytest.mark.asyncio
+async def test_nothing_goes_out_behind_what_was_not_answered_before_that_is_offered_again() -> None:
+    async with going() as (outgoing, script, _):
+        script.gate = asyncio.Event()
+        script.answers = [OutsideError("away", retry_after=1)] * 2
+        outgoing.offer(item(1))
+        await until(lambda: script.asked == [1])
+        outgoing.offer(item(2))
+        await until(lambda: script.asked == [1, 2])
+        script.gate.set()
+        await until(lambda: outgoing.spool.size > 0 and not outgoing.spool.idle)
+        outgoing.offer(item(3))
+        await until(lambda: not outgoing.spool)
+        assert script.kept == [1, 2, 3]
+        assert script.asked == [1, 2, 1, 2, 3]
+
+
+@pytest.mark.asyncio
 async def test_what_it_ended_with_goes_out_again_when_it_begins_anew() -> None:
     async with going() as (outgoing, script, ledger):
         script.gate = asyncio.Event()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from realtime.journal import CHANNEL_BYTES, ENTRY_BYTES
+from realtime.passage import Passage, Passages, passage_of
 from realtime.positions import Channel, Entry, Position
 
 
@@ -21,6 +22,7 @@ class Excerpt:
         self._sizes: deque[tuple[int, int]] = deque()
         self._entries: dict[Channel, list[Entry]] = {}
         self._offsets: dict[Channel, list[int]] = {}
+        self._passages = Passages()
 
     @property
     def end(self) -> Position:
@@ -47,6 +49,7 @@ class Excerpt:
         """Forget the beginning, until no more than so many bytes are left."""
         if self.size <= size:
             return
+        self._passages.clear()
         while self.size > size:
             self.first, gone = self._sizes.popleft()
             self.size -= gone
@@ -57,12 +60,17 @@ class Excerpt:
             elif at:
                 del offsets[:at], self._entries[channel][:at]
 
-    def since_in(self, channels: Iterable[Channel], position: Position) -> list[Entry]:
-        """What is after this position in any of these channels, in order: this costs what they hold."""
+    def since_in(self, channels: Iterable[Channel], position: Position) -> Passage:
+        """What is after this position in any of these channels, in order: this costs what they hold, the first time."""
+        offsets, start = self._offsets, position.offset
+        spoken = tuple([channel for channel in channels if channel in offsets and offsets[channel][-1] > start])
+        key = (spoken, start, max([offsets[channel][-1] for channel in spoken], default=start))
+        known = self._passages.get(key)
+        return self._passages.keep(key, self._passage(spoken, start)) if known is None else known
+
+    def _passage(self, channels: tuple[Channel, ...], start: int) -> Passage:
         found: dict[int, Entry] = {}
         for channel in channels:
-            offsets = self._offsets.get(channel)
-            if offsets is not None:
-                at = bisect_right(offsets, position.offset)
-                found.update(zip(offsets[at:], self._entries[channel][at:], strict=True))
-        return [found[offset] for offset in sorted(found)]
+            at = bisect_right(self._offsets[channel], start)
+            found.update(zip(self._offsets[channel][at:], self._entries[channel][at:], strict=True))
+        return passage_of(self.epoch, channels, found)

@@ -7,10 +7,11 @@ back far enough: what it answers is everything or nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from realtime.passage import Passage, Passages
 from realtime.positions import Channel, Draft, DraftId, Entry, Position
 
 ENTRY_BYTES: Final = 500
@@ -37,17 +38,15 @@ class Past(Protocol):
 
     def reaches(self, position: Position) -> bool: ...
 
-    def since_in(
-        self, channels: Iterable[Channel], position: Position, upto: int | None = None
-    ) -> Iterator[Entry] | None: ...
+    def since_in(self, channels: Iterable[Channel], position: Position, upto: int | None = None) -> Passage | None: ...
 
 
 class Log:
     """Belongs to whoever made it: changes one at a time."""
 
     __slots__ = (
-        "_by_id", "_heads", "_kept", "_most", "_read", "_seconds", "_size_limit", "_sweep_at", "_watched", "epoch",
-        "last", "size",
+        "_by_id", "_heads", "_kept", "_most", "_passages", "_read", "_seconds", "_size_limit", "_sweep_at", "_watched",
+        "epoch", "last", "size",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +71,8 @@ class Log:
         self._kept: deque[Kept] = deque()
         self._read = NOTHING_READ
         """What ``since`` answered last, until something is appended."""
+        self._passages = Passages()
+        """What ``since_in`` answered, until something goes."""
         self._by_id: dict[DraftId, int] = {}
         self._heads: dict[Channel, int] = {}
         self._sweep_at = 0
@@ -159,22 +160,30 @@ class Log:
         """Is everything after this position here?"""
         return position.epoch == self.epoch and self.oldest <= position.offset <= self.last
 
-    def since_in(
-        self, channels: Iterable[Channel], position: Position, upto: int | None = None
-    ) -> Iterator[Entry] | None:
+    def since_in(self, channels: Iterable[Channel], position: Position, upto: int | None = None) -> Passage | None:
         """As ``since``, of these channels alone (and up to this offset), each entry made when it is asked for: this
-        costs what they hold, and not what the log holds."""
+        costs what they hold, and not what the log holds; and the first time alone."""
         if not self.reaches(position):
             return None
+        heads, start = self._heads, position.offset
+        spoken = tuple([channel for channel in channels if heads.get(channel, 0) > start])
+        newest = max([heads[channel] for channel in spoken], default=start)
+        key = (spoken, start, newest if upto is None else min(newest, upto))
+        found = self._passages.get(key)
+        return self._passages.keep(key, self._passage(*key)) if found is None else found
+
+    def _passage(self, channels: tuple[Channel, ...], start: int, upto: int) -> Passage:
         kept, first, found = self._kept, self.oldest + 1, {}
         for channel in channels:
-            offset = self._heads.get(channel, 0)
-            while offset > position.offset:
+            offset = self._heads[channel]
+            while offset > start:
                 each = kept[offset - first]
-                if upto is None or offset <= upto:
+                if offset <= upto:
                     found[offset] = each
                 offset = each[3][(each[6] or (None,)).index(channel)]
-        return map(self._entry, [found[offset] for offset in sorted(found)])
+        offsets = sorted(found)
+        told = [found[offset] for offset in offsets]
+        return Passage(self.epoch, channels, offsets, told, self._entry, frozenset().union(*[each[7] for each in told]))
 
     def head(self, channel: Channel) -> int:
         """The newest offset of a channel; 0 where none is known. Exact for what is watched or still here."""
@@ -187,6 +196,7 @@ class Log:
 
     def _drop_oldest(self) -> None:
         oldest = self._kept.popleft()
+        self._passages.clear()
         self.size -= oldest[1]
         if oldest[4] is not None:
             self._by_id.pop(oldest[4], None)

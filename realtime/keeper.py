@@ -6,14 +6,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from realtime.codecs import Dialect, Encoded, array
+from realtime.encoded import Frame
 from realtime.errors import UsageError
 from realtime.journal import Log, Past
+from realtime.passage import Passage
 from realtime.positions import Channel, Entry, Position
 from realtime.rooms import Target
 from realtime.said import Said
 
 FORMS_BYTES: Final = 1 << 22
 """Encoded entries that are kept ready while many clients come back at once; then it begins anew."""
+TOGETHER_BYTES: Final = 1 << 14
+"""Entries that are told together may have so much; larger ones leave one by one, as fast as they are read."""
+FORM_BYTES: Final = 200
+"""What an encoded entry costs beside its bytes, roughly."""
 
 
 class Watching(Protocol):
@@ -47,6 +53,8 @@ class Keeper:
         self.mark = str(log.newest)
         """The newest place, as clients are given it."""
         self._forms: dict[tuple[Dialect, Position], Encoded | None] = {}
+        self._together: dict[tuple[Dialect, str, tuple[int, ...]], Encoded | None] = {}
+        """None: one by one."""
         self._forms_bytes = 0
 
     def keep(self, event: str, args: Sequence[Any], target: Target, skip: Collection[str]) -> tuple[Said, str]:
@@ -84,6 +92,32 @@ class Keeper:
             if encoded is not None:
                 yield encoded
 
+    def together(self, dialect: Dialect, passage: Passage) -> Iterator[tuple[Encoded, int]]:
+        """The same with a passage that others missed, too: some of them in one, and how many those are."""
+        start = 0
+        for part in passage.parts:
+            end, key = start + len(part), (dialect, passage.epoch, part)
+            if key not in self._together:
+                self._together[key] = self._one_of(dialect, passage.entries(start, end))
+            encoded = self._together.get(key)
+            if encoded is not None:
+                yield encoded, len(part)
+            else:
+                for each in self.again(dialect, passage.entries(start, end)):
+                    yield each, 1
+            start = end
+
+    def _one_of(self, dialect: Dialect, entries: Sequence[Entry]) -> Encoded | None:
+        size = sum(entry.draft.size for entry in entries)
+        if size > TOGETHER_BYTES:
+            return None
+        frames: list[Frame] = []
+        for entry in entries:
+            encoded = self._say_again(dialect, entry, str(entry.position))
+            frames += encoded.frames if encoded is not None else ()
+        self._count_form(2 * size + FORM_BYTES * len(entries))
+        return Encoded(tuple(frames)) if frames else None
+
     def catch_up(
         self, dialect: Dialect, entries: Iterable[Entry], mark: str, through: Callable[[], None]
     ) -> Iterator[Encoded]:
@@ -103,13 +137,16 @@ class Keeper:
             return self._forms[key]
         except KeyError:
             encoded = self._say_again(dialect, entry, str(entry.position))
-        size = encoded.size if encoded is not None else 0
+        self._count_form((encoded.size if encoded is not None else 0) + FORM_BYTES)
+        self._forms[key] = encoded
+        return encoded
+
+    def _count_form(self, size: int) -> None:
         if self._forms_bytes + size > FORMS_BYTES:
             self._forms.clear()
+            self._together.clear()
             self._forms_bytes = 0
-        self._forms[key] = encoded
-        self._forms_bytes += size + 200
-        return encoded
+        self._forms_bytes += size
 
     def _say_again(self, dialect: Dialect, entry: Entry, mark: str) -> Encoded | None:
         return spoken(dialect, self.namespace, Said.again(entry.draft), mark)

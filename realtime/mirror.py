@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from realtime.journal import CHANNEL_BYTES, ENTRY_BYTES
+from realtime.passage import Passage, Passages, passage_of
 from realtime.positions import Channel, Entry, Position
 
 
@@ -42,6 +43,8 @@ class Mirror:
         self._places: dict[Channel, list[int]] = {}
         self._heads: dict[Channel, int] = {}
         self._from: dict[Channel, int] = {}
+        self._passages = Passages()
+        """What ``since_in`` answered, until something is added."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -63,6 +66,7 @@ class Mirror:
         for table in (self._kept, self._places, self._heads):
             table.clear()
         self._times.clear()
+        self._passages.clear()
         self._from = dict.fromkeys(self._from, 0)
 
     def watch(self, channel: Channel, offset: int) -> None:
@@ -90,6 +94,7 @@ class Mirror:
             return
         draft = entry.draft
         size = draft.size + ENTRY_BYTES + CHANNEL_BYTES * len(draft.channels)
+        self._passages.clear()
         self._kept[offset] = _Kept(now, size, entry)
         self._times.append(offset)
         self.size += size
@@ -138,17 +143,23 @@ class Mirror:
         """Is everything after this position here, of what was watched since?"""
         return position.epoch == self.epoch and self._floor <= position.offset <= self.last
 
-    def since_in(
-        self, channels: Iterable[Channel], position: Position, upto: int | None = None
-    ) -> Iterator[Entry] | None:
+    def since_in(self, channels: Iterable[Channel], position: Position, upto: int | None = None) -> Passage | None:
         """What is after this position in any of these channels (and up to this offset), in order; None where not all
         of it is here."""
         wanted = channels if isinstance(channels, Mapping) else tuple(channels)
         if not self.covers(wanted, position):
             return None
-        found: dict[int, None] = {}
-        for channel in wanted:
-            places = self._places.get(channel, ())
-            found.update(dict.fromkeys(places[bisect_right(places, position.offset) :]))
-        offsets = sorted(found if upto is None else [offset for offset in found if offset <= upto])
-        return iter([self._kept[offset].entry for offset in offsets])
+        places, start = self._places, position.offset
+        spoken = tuple([channel for channel in wanted if channel in places and places[channel][-1] > start])
+        newest = max([places[channel][-1] for channel in spoken], default=start)
+        key = (spoken, start, newest if upto is None else min(newest, upto))
+        known = self._passages.get(key)
+        return self._passages.keep(key, self._passage(*key)) if known is None else known
+
+    def _passage(self, channels: tuple[Channel, ...], start: int, upto: int) -> Passage:
+        found: dict[int, Entry] = {}
+        for channel in channels:
+            places = self._places[channel]
+            within = places[bisect_right(places, start) : bisect_right(places, upto)]
+            found.update([(offset, self._kept[offset].entry) for offset in within])
+        return passage_of(self.epoch, channels, found)

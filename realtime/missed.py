@@ -153,7 +153,10 @@ class Missed:
         excerpt = self._reader(lane).at_hand(start)
         if excerpt is None or excerpt.last < max(lane.seen(channel) for channel in channels):
             return None
-        return [entry for entry in excerpt.since_in(channels, start) if _came_out(lane, channels, entry)]
+        passage = excerpt.since_in(channels, start)
+        if all(lane.seen(channel) >= passage.last for channel in passage.channels):
+            return passage
+        return [entry for entry in passage if _came_out(lane, channels, entry)]
 
     def _reader(self, lane: Lane) -> Reader:
         readers = self._readers(asyncio.get_running_loop())

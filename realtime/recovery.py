@@ -111,6 +111,16 @@ def hearing(record: Record) -> Callable[[Entry], bool]:
     return lambda entry: sid not in entry.draft.skip and _is_heard(entry, sid, stays)
 
 
+def hears_all(record: Record, channels: Iterable[Channel], after: int) -> bool:
+    """Does it hear of everything in these channels after this offset that does not skip it?"""
+    return all(
+        channel is None
+        or channel == record.sid
+        or any(stay.room == channel and stay.until is None and stay.after <= after for stay in record.stays)
+        for channel in channels
+    )
+
+
 def channels_of(record: Record) -> Mapping[Channel, int]:
     """All that an entry for it may be in, each with the offset after which it hears of it."""
     found: dict[Channel, int] = {None: 0, record.sid: 0}

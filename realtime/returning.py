@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -28,6 +28,7 @@ from realtime.codecs import Dialect
 from realtime.encoded import Encoded
 from realtime.errors import CloseCode, OutsideError
 from realtime.hub import Hub
+from realtime.keeper import Keeper
 from realtime.keepers import Keepers
 from realtime.limits import SlidingWindow
 from realtime.loops import PerLoop
@@ -35,9 +36,10 @@ from realtime.meanwhile import data_of, rooms_of
 from realtime.metrics import Metrics
 from realtime.missed import Missed
 from realtime.names import Reason
-from realtime.positions import Position
+from realtime.passage import Passage
+from realtime.positions import Entry, Position
 from realtime.recovery import Record, Refused, starting_point
-from realtime.session import Member, State
+from realtime.session import Member, Session, State
 from realtime.settings import Settings
 from realtime.store import Newest, OpenSessions, SessionStore
 from realtime.trail import Offer, Trail
@@ -336,8 +338,9 @@ class Returning(Keepers):
             data |= {"recovered": True} if trail.record is not None else {"recovered": False, "reason": trail.reason}
             self._metrics.recoveries.add(trail.reason or "recovered")
         keeper, missed, meanwhile = self._hub.keepers[member.namespace], trail.missed, trail.meanwhile
-        trail.missed, trail.meanwhile = iter(()), ()
-        session.replay(self._counted(keeper.again(session.dialect, missed)))
+        trail.missed, trail.meanwhile = (), ()
+        if missed:
+            session.replay(self._counted(self._tell(keeper, session, missed)))
         self.absence.joined(member)
         accepted = session.accept(member, data)
         for encoded in keeper.again(session.dialect, meanwhile):
@@ -345,10 +348,18 @@ class Returning(Keepers):
         self._metrics.replayed.add(amount=len(meanwhile))
         return accepted
 
-    def _counted(self, frames: Iterator[Encoded]) -> Iterator[Encoded]:
+    @staticmethod
+    def _tell(keeper: Keeper, session: Session, missed: Iterable[Entry]) -> Iterator[tuple[Encoded, int]]:
+        """And how many each stands for. An answer to a poll holds few, and is measured with each."""
+        if isinstance(missed, Passage) and session.wire is not None and session.wire.name != "polling":
+            return keeper.together(session.dialect, missed)
+        return ((encoded, 1) for encoded in keeper.again(session.dialect, missed))
+
+    def _counted(self, frames: Iterator[tuple[Encoded, int]]) -> Iterator[Encoded]:
         count = 0
         try:
-            for count, encoded in enumerate(frames, 1):  # noqa: B007
+            for encoded, more in frames:
+                count += more
                 yield encoded
         finally:
             self._metrics.replayed.add(amount=count)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from realtime.away import Absent
 from realtime.journal import Past
+from realtime.passage import Passage
 from realtime.positions import Channel, DraftId, Entry, Position
-from realtime.recovery import Record, Refused, Stay, channels_of, hearing, starting_point
+from realtime.recovery import Record, Refused, Stay, channels_of, hearing, hears_all, starting_point
 
 LEFT_LIMIT: Final = 100
 """Rooms left that are remembered; with more of them, who comes back with an older position starts clean."""
@@ -32,6 +33,14 @@ class Wanted(NamedTuple):
     channels: Mapping[Channel, int]
     start: Position
     heard: Callable[[Entry], bool]
+    record: Record
+
+    def of(self, passage: Passage) -> Iterable[Entry]:
+        """What of it it hears: the passage itself, where that is all of it."""
+        sid = self.record.sid
+        if sid not in passage.skipped and hears_all(self.record, passage.channels, self.start.offset):
+            return passage
+        return filter(self.heard, passage)
 
 
 class Trail:
@@ -54,8 +63,9 @@ class Trail:
         """Entries up to here are told before CONNECT, later ones after it."""
         self.returning = False
         """It is being let in again: what is kept meanwhile is in the log, and is told from there."""
-        self.missed: Iterator[Entry] = iter(())
-        """What it is to be told before CONNECT, each made when there is room for it."""
+        self.missed: Iterable[Entry] = ()
+        """What it is to be told before CONNECT, each made when there is room for it. A ``Passage`` where others missed
+        the same."""
         self.meanwhile: Sequence[Entry] = ()
         """What is told after it: what was said while it was let in."""
         self.taken = False
@@ -225,24 +235,29 @@ class Trail:
             if isinstance(found, Refused):
                 return found.reason
             start = found
-        return Wanted(channels_of(now), start, hearing(now))
+        return Wanted(channels_of(now), start, hearing(now), now)
 
     def look_up(self, log: Past, sid: str, namespace: str) -> str | None:
         """What it missed, and what was said for it while it was let in. Answers why it may not go on as who it was."""
         wanted = self.wants(log, sid, namespace)
         if isinstance(wanted, str):
             return wanted
-        channels, start, heard = wanted
+        channels, start, heard, _ = wanted
         missed = log.since_in(channels, start, self.upto)
         if missed is None:  # somebody new: it took a log's length to let it in
             return None if self.record is None else "gone"
         after = log.since_in(channels, max(start, start._replace(offset=self.upto)))
-        self.missed, self.meanwhile = filter(heard, missed), list(filter(heard, after or ()))
+        self.missed, self.meanwhile = wanted.of(missed), list(filter(heard, after or ()))
         return None
 
     def tell(self, entries: Iterable[Entry], wanted: Wanted) -> None:
         """The same, with what was found elsewhere of what it wants."""
         known, self._beforehand = self._beforehand, set()
+        if isinstance(entries, Passage) and not known and entries.last <= self.upto:
+            entries = wanted.of(entries)
+            if isinstance(entries, Passage):
+                self.missed, self._told = entries, max(self._told, entries.last)
+                return
         told = [entry for entry in filter(wanted.heard, entries) if entry.draft.id not in known]
         self.missed = iter([entry for entry in told if entry.offset <= self.upto])
         self.meanwhile = [entry for entry in told if entry.offset > self.upto]

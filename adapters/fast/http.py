@@ -175,6 +175,7 @@ class BoundedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._stop_timer()
         super().handle_websocket_upgrade()
+        del self.parser  # it holds on to us; else both would lie here until the garbage collector comes round
 
     # --- the parser's calls
 

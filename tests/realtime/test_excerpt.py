@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from realtime.excerpt import Excerpt
 from realtime.positions import Draft, Entry, Position
 
@@ -9,7 +11,7 @@ def entry(offset: int, *rooms: str) -> Entry:
     return Entry(draft, Position("e", offset), (0,) * len(draft.channels))
 
 
-def offsets(found: list[Entry]) -> list[int]:
+def offsets(found: Iterable[Entry]) -> list[int]:
     return [each.offset for each in found]
 
 
@@ -20,7 +22,10 @@ def test_what_is_in_it_of_some_channels() -> None:
     assert (excerpt.first, excerpt.last, excerpt.end) == (3, 9, Position("e", 9))
     assert offsets(excerpt.since_in(["a", "b"], Position("e", 3))) == [4, 6, 9]
     assert offsets(excerpt.since_in([None, "b"], Position("e", 6))) == [7, 9]
-    assert excerpt.since_in(["c"], Position("e", 3)) == []
+    assert offsets(excerpt.since_in(["c"], Position("e", 3))) == []
+    assert excerpt.since_in(["b"], Position("e", 3)) is excerpt.since_in(["b"], Position("e", 3)), "found once"
+    excerpt.add([entry(10, "b")], 10)
+    assert offsets(excerpt.since_in(["b"], Position("e", 3))) == [6, 9, 10]
     assert excerpt.size > 0
 
 

@@ -141,6 +141,21 @@ def test_what_a_silent_channel_missed_is_not_looked_for_in_the_whole_log() -> No
     assert made.looked_at == 2
 
 
+def test_who_missed_the_same_is_answered_from_one_passage() -> None:
+    log = Log("e", entries=4)
+    for number, room in enumerate("abab", 1):
+        log.append(draft(number, (room,)), 0)
+    found = log.since_in([None, "sid", "a"], Position("e", 0))
+    assert found is not None
+    assert found is log.since_in(["another", "a"], Position("e", 0), 4), "nothing was said in what they do not share"
+    log.append(draft(5, ("b",))._replace(skip=("x",)), 0)
+    assert log.since_in(["a"], Position("e", 0)) is None, "the first is gone"
+    fresh = log.since_in(["b"], Position("e", 1))
+    assert fresh is not None
+    assert ([each.offset for each in fresh], fresh.last, set(fresh.skipped)) == ([2, 4, 5], 5, {"x"})
+    assert [each.offset for each in found] == [1, 3], "who holds it has it"
+
+
 class Counting(deque[Any]):
     """Takes the place of what a log has kept, and counts what is looked at."""
 

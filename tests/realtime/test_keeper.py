@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from realtime.codecs import SocketIOText
+from realtime.codecs import Encoded, SocketIOText
 from realtime.errors import UsageError
 from realtime.journal import Log
-from realtime.keeper import FORMS_BYTES, Keeper, is_nobody, noted, rooms_of, spoken
+from realtime.keeper import FORMS_BYTES, TOGETHER_BYTES, Keeper, is_nobody, noted, rooms_of, spoken
+from realtime.passage import Passage
 from realtime.positions import Entry, Position
 from realtime.said import OffsetText, Said
 
@@ -50,6 +51,35 @@ def test_an_entry_is_made_once_for_all_who_come_back() -> None:
     assert next(mine.again(dialect, entries)) is next(mine.again(dialect, entries))
 
 
+def passage(keeper: Keeper, start: int = 0) -> Passage:
+    found = keeper.log.since_in([None], Position("e", start))
+    assert found is not None
+    return found
+
+
+def test_what_many_missed_is_made_once_some_in_one() -> None:
+    mine, dialect = keeper(), OffsetText()
+    for number in range(70):
+        mine.keep("note", [number], None, ())
+    alone = [encoded.frames[0] for encoded in mine.again(dialect, everything(mine))]
+    first, second = list(mine.together(dialect, passage(mine))), list(mine.together(dialect, passage(mine, 10)))
+    assert [frame for encoded, _ in first for frame in encoded.frames] == alone
+    assert [frame for encoded, _ in second for frame in encoded.frames] == alone[10:]
+    assert [count for _, count in first] == [31, 32, 7]
+    assert [encoded for encoded, _ in second[1:]] == [encoded for encoded, _ in first[1:]], "made for both"
+    assert first[0][0].wire == b"".join(Encoded((frame,)).wire for frame in alone[:31])
+
+
+def test_large_ones_are_told_one_by_one_and_attachments_stay_beside_their_event() -> None:
+    mine, dialect = keeper(), OffsetText()
+    mine.keep("note", ["x" * TOGETHER_BYTES], None, ())
+    mine.keep("note", [b"xy"], None, ())
+    told = list(mine.together(dialect, passage(mine)))
+    assert [(count, len(encoded.frames)) for encoded, count in told] == [(1, 1), (1, 2)]
+    ((both, count),) = mine.together(dialect, passage(mine, 1))
+    assert (count, [is_text for is_text, _ in both.frames]) == (1, [True, False])
+
+
 def test_what_is_kept_ready_is_bounded() -> None:
     mine, dialect = keeper(), OffsetText()
     for _ in range(10):
@@ -57,6 +87,12 @@ def test_what_is_kept_ready_is_bounded() -> None:
     entries = everything(mine)
     assert len(list(mine.again(dialect, entries))) == 10
     assert sum(encoded.size for encoded in mine._forms.values() if encoded is not None) <= FORMS_BYTES
+    for start in range(0, 2_000, 32):
+        for _ in range(32):
+            mine.keep("note", ["x" * 400], None, ())
+        assert sum(count for _, count in mine.together(dialect, passage(mine, start + 10))) == 32
+    assert sum(encoded.size for encoded in mine._together.values() if encoded is not None) <= FORMS_BYTES // 2
+    assert len(mine._together) > 10
 
 
 def test_a_dialect_without_offsets_is_given_the_arguments() -> None:

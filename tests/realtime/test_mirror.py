@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ def mirror(*channels: Channel, start: int = 0, **bounds: Any) -> Mirror:
     return made
 
 
-def offsets(found: Iterator[Entry] | None) -> list[int] | None:
+def offsets(found: Iterable[Entry] | None) -> list[int] | None:
     return None if found is None else [each.offset for each in found]
 
 
@@ -131,3 +131,14 @@ def test_it_answers_what_the_log_answers(seed: int) -> None:
         start, upto = Position("e", choice.randint(0, 60)), choice.choice([None, choice.randint(0, 60)])
         assert offsets(mine.since_in(channels, start, upto)) == offsets(log.since_in(channels, start, upto))
     assert [mine.head(channel) for channel in (None, "a", "b")] == [log.head(channel) for channel in (None, "a", "b")]
+
+
+def test_what_was_found_once_is_not_told_without_what_came_out_late() -> None:
+    mine = mirror("a")
+    mine.add(entry(1, "a"), 0.0)
+    mine.add(entry(4, "a"), 0.0)
+    found = mine.since_in(["a"], Position("e", 0))
+    assert mine.since_in(["a"], Position("e", 0)) is found
+    mine.add(entry(3, "a"), 0.0)
+    assert offsets(mine.since_in(["a"], Position("e", 0))) == [1, 3, 4]
+    assert offsets(found) == [1, 4]

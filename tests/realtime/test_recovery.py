@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from realtime.positions import Draft, Entry, Position
-from realtime.recovery import Record, Refused, Replay, Stay, concerns, resume
+from realtime.recovery import Record, Refused, Replay, Stay, concerns, hears_all, resume
 from tests.realtime.sea import Sea, Shore, Weather
 
 EPOCH = "epoch"
@@ -267,3 +267,13 @@ def test_with_a_short_log_everything_or_a_clean_start(seeds: range) -> None:
             expected = [e.offset for e in sea.all if e.offset > guest.start and concerns(stays, e)]
             assert guest.got == expected, f"seed {seed}, {guest.sid}"
     assert clean
+
+
+def test_who_hears_everything_in_some_channels() -> None:
+    mine = record(Stay("left", 0, 9), Stay("a", 3), Stay("late", 7))
+    assert hears_all(mine, (None, "sid", "a"), 3)
+    assert not hears_all(mine, (None, "a"), 2), "it came to this room later"
+    assert not hears_all(mine, ("left",), 3)
+    assert not hears_all(mine, ("another",), 3)
+    assert hears_all(mine, ("a", "late"), 7)
+    assert hears_all(mine, (), 0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from realtime.away import Absent
 from realtime.journal import Log
+from realtime.passage import Passage
 from realtime.positions import Draft, Position
 from realtime.recovery import Record, Stay
 from realtime.trail import LEFT_LIMIT, Offer, Trail
@@ -143,3 +144,24 @@ def test_what_it_is_told_without_a_place_while_it_is_let_in_is_not_told_from_the
     assert [entry.offset for entry in trail.meanwhile] == [1, 3]
     assert trail.unproved == "alone"
     assert trail.record_of(log, "sid", "/", "", "", b"").incomplete == "alone"
+
+
+def test_what_all_of_a_room_missed_is_one_passage_but_for_whom_some_of_it_is_not() -> None:
+    log = Log("e")
+    fill(log, "a", "a", "a")
+    log.append(Draft(("n", 4), "/", ("a",), ("not for it",), "e", b"[]", 0), 0)
+
+    def come(sid: str, stay: Stay) -> Trail:
+        trail = Trail("new", at(4), Offer("old", at(1)))
+        trail.go_on(Absent(Record("old", sid, "/", "", "", b"", (stay,), at(0), at(4), at(1)), 0), 4)
+        assert trail.look_up(log, sid, "/") is None
+        return trail
+
+    some, others = come("sid", Stay("a", 0)), come("other", Stay("a", 1))
+    assert isinstance(some.missed, Passage)
+    assert some.missed is others.missed
+    for sid, stay in (("not for it", Stay("a", 0)), ("late", Stay("a", 2)), ("left", Stay("a", 0, 3))):
+        missed = come(sid, stay).missed
+        assert not isinstance(missed, Passage)
+        expected = {"not for it": [2, 3], "late": [3, 4], "left": [2, 3]}[sid]
+        assert [entry.offset for entry in missed] == expected

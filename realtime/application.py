@@ -333,6 +333,8 @@ class Application:
         finally:
             self._turned_away.discard(member.sid)
             self._give_back(member)
+            if typed is None or not typed.remembers:
+                member.socket = None  # it holds on to the member
             for waiting in self._ending.pop(member.sid, ()):
                 _resolve(waiting)
 

@@ -203,6 +203,12 @@ class Outbox:
         self._backlog.appendleft(_Waiting(encoded))
         self._size += encoded.size
 
+    def retire(self) -> None:
+        """Nothing is sent to it any more, and nothing of it holds on to the session."""
+        self.detach()
+        self.clear()
+        self._on_drop = _to_nobody
+
     def clear(self) -> None:
         self._backlog = self._pacer = None
         self._size = self.replays = 0
@@ -257,6 +263,10 @@ class Outbox:
             else:
                 kept.append(waiting)
         self._backlog = kept
+
+
+def _to_nobody(reason: str) -> None:
+    """Who is gone has been told of."""
 
 
 class Held:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import get_ident
-from typing import Any
+from typing import Any, Final, cast
 
 from realtime.asked import Asked, Callback, block
 from realtime.codecs import Dialect, Encoded
@@ -191,8 +191,7 @@ class Session:
         """The client is gone: every membership ends, nothing more is sent."""
         if not self.closed:
             self._end(reason)
-            self.outbox.detach()
-            self.outbox.clear()
+            self.outbox.retire()
 
     # --- the end
 
@@ -346,6 +345,8 @@ class Session:
     async def _finish(self, member: Member, reason: str) -> None:
         await self.core.application.ended(member, reason)
         self.core.hub.forget(member)
+        if self.closed and not self.members and len(self.inbox) == 1:
+            self.inbox = _NOBODYS  # ours holds on to us: five thousand at once would wait for the garbage collector
 
     async def _beside(self, member: Member, data: Sequence[Any], ack: int | None) -> None:
         try:
@@ -378,3 +379,7 @@ class Session:
         when = None if self.closed else self.next_expiry()
         if when is not None:
             self.wake_at(when)
+
+
+_NOBODYS: Final[Inbox[Member]] = Inbox(cast(Any, None), 1)
+"""Of those for whom nothing is done any more."""

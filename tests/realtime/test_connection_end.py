@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from time import monotonic
 
 import pytest
 
+from realtime import Namespace, Server, Socket
 from realtime.codecs import text
+from realtime.connection import Connection
 from realtime.errors import CloseCode
 from realtime.leaving import Leaving
 from realtime.names import Reason
 from realtime.session import Member
-from realtime.testing import MemoryWire
-from tests.realtime.scene import PING_INTERVAL, PING_TIMEOUT, Scene
+from realtime.testing import MemoryClient, MemoryWire
+from tests.realtime.living import settings_for
+from tests.realtime.scene import PATIENCE_SECONDS, PING_INTERVAL, PING_TIMEOUT, Scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -299,3 +303,30 @@ async def test_an_upgrade_takes_along_what_waited() -> None:
     assert session.wire is websocket
     assert scene.metrics.connections.value("polling") == 0
     assert scene.metrics.connections.value("websocket") == 1
+
+
+@pytest.mark.parametrize("namespace", ["/typed", "/plain"])
+async def test_who_is_cut_off_lies_nowhere_until_the_garbage_collector_comes_round(namespace: str) -> None:
+    """A network that breaks cuts off thousands: to find them all at once would take a second of everybody's."""
+    server = Server(settings=settings_for(), namespaces=["/plain"])
+    typed = server.include(Namespace("/typed"))
+
+    @typed.hook("disconnected")
+    async def disconnected(socket: Socket) -> None:
+        assert socket.wire
+
+    def lying() -> list[str]:
+        return [type(each).__name__ for each in gc.get_objects() if isinstance(each, (Connection, Member, Socket))]
+
+    gc.collect()
+    gc.disable()
+    try:
+        client = MemoryClient(server)
+        await client.connect(namespace)
+        assert "Connection" in lying()
+        client.wire.cut()
+        del client.wire.link, client  # as wires do that had a network
+        await server.application.rest(PATIENCE_SECONDS)
+        assert lying() == []
+    finally:
+        gc.enable()

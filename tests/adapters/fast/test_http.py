@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 from collections.abc import Iterator
@@ -213,6 +214,29 @@ def test_who_leaves_while_requests_wait_has_left_the_one_that_is_served(patient:
     with ask(patient, b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n" + GET + b"\r\n" + GET + b"\r\n"):
         assert patient.told() is True
     assert patient.told() is False
+
+
+def test_after_an_upgrade_nothing_is_left_for_the_garbage_collector(patient: Served) -> None:
+    """Five thousand that come at once would be five thousand parsers and what they hold on to."""
+
+    async def accept(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        patient.heard.put("accepted")
+        await receive()
+
+    def lying() -> int:
+        return sum(type(each) is Patient for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = lying()
+        with patient.client(accept):
+            assert patient.told() == "accepted"
+            assert lying() == before
+    finally:
+        gc.enable()
 
 
 # --- what is relied upon

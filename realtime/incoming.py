@@ -131,6 +131,11 @@ class Incoming:
             self._waiting.setdefault(channel, []).append(waiter)
         return waiter.done
 
+    def owe(self, channels: Iterable[Channel]) -> None:
+        """Whoever waited for these was told that they come in later: so does what is said until then."""
+        if self.merge is not None:
+            self.watches.failed(channels, self.newest_known)
+
     def reach(self, position: Position) -> asyncio.Future[bool] | bool:
         """True when everything up to there came out here; a future that knows it soon; False for another log."""
         merge = self.merge

@@ -105,23 +105,22 @@ class Lane:
     async def heard(self, channels: Sequence[Channel]) -> bool:
         """Returns when what is said from now on in these channels comes in. False where the bus is away: then it comes
         in when that is back. Waits no longer than the patience. From any loop."""
-        return await self._patiently(lambda: self.incoming.heard(channels))
+        return await self._patiently(lambda: self.incoming.heard(channels), lambda: self.incoming.owe(channels))
 
     async def reach(self, position: Position) -> bool:
         """Returns when everything up to this position came out here, which another instance has shown to somebody.
         False for another log, and where the bus is away. Waits no longer than the patience. From any loop."""
         return await self._patiently(lambda: self.incoming.reach(position))
 
-    async def _patiently(self, question: Callable[[], asyncio.Future[bool] | bool]) -> bool:
+    async def _patiently(self, question: Callable[[], Any], otherwise: Callable[[], None] = lambda: None) -> bool:
         async def ask() -> bool:
-            answer = False if self.alone else question()
-            if isinstance(answer, bool):
-                return answer
-            try:
-                async with asyncio.timeout(self._shared.settings.bus_patience_seconds):
-                    return await answer
-            except TimeoutError:
-                return False
+            answer: asyncio.Future[bool] | bool = False if self.alone else question()
+            if not isinstance(answer, bool):
+                done, _ = await asyncio.wait((answer,), timeout=self._shared.settings.bus_patience_seconds)
+                answer = bool(done) and answer.result()
+            if not answer:
+                otherwise()
+            return answer
 
         with suppress(OutsideError):
             return bool(await self._shared.call(ask))
@@ -154,7 +153,7 @@ class Lane:
             ("", 0), self.namespace, rooms, tuple(skip), event, b"[%b]" % inner, len(args), attachments, key
         )  # fmt: skip
         if volatile:
-            reached = self._say_here(draft, said, volatile=True)
+            reached = self._say_here(self._members(draft.rooms, draft.skip), draft, said, volatile=True)
             self._shared.soon(self._tell, draft)
             return Emitted.made(reached, BusState.AWAY if self.alone else BusState.UP)
 
@@ -225,10 +224,11 @@ class Lane:
         self._shared.changed(self)
 
     def _deliver_without_place(self, item: Item, bus: BusState = BusState.AWAY) -> None:
-        for member in self._members(item.draft.rooms, item.draft.skip):
+        members = self._members(item.draft.rooms, item.draft.skip, True)
+        for member in members:
             if member.trail is not None:
                 member.trail.heard_alone(item.draft.id)
-        reached = self._say_here(item.draft, item.said, volatile=False)
+        reached = self._say_here(members, item.draft, item.said, volatile=False)
         self._debts.delivered(item)
         place = None if item.entry is None else str(item.entry.position)
         _answer(item, Emitted.made(reached, bus, place, due=True))
@@ -255,9 +255,8 @@ class Lane:
                     if member.trail is not None:
                         member.trail.proved(self.incoming.newest_known)
 
-    def _say_here(self, draft: Draft, said: Said, *, volatile: bool) -> int:
-        """To everybody here whom it concerns, with the newest offset in the place of its own."""
-        members = self._members(draft.rooms, draft.skip)
+    def _say_here(self, members: list[Member], draft: Draft, said: Said, *, volatile: bool) -> int:
+        """With the newest offset in the place of its own."""
         return self._hub.deliver_said(self.namespace, said, self._mark(), members, volatile=volatile, key=draft.key)
 
     def _mark(self) -> str:
@@ -266,11 +265,11 @@ class Lane:
         self.keeper.mark = mark = self._debts.mark(self.mirror.newest, self._clock(), behind)
         return mark
 
-    def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str]) -> list[Member]:
-        """Not who is being let in again: that one is told from the log, when it has everything."""
+    def _members(self, rooms: Iterable[Channel] | None, skip: Collection[str], newcomers: bool = False) -> list[Member]:
+        """Not who is being let in: that one is told from the log (who is new does not wait for what is not in it)."""
         members = self._hub.select(self.namespace, None if rooms is None else list(rooms))
         if self.keeper.returning:
-            members = [member for member in members if member.trail is None or not member.trail.returning]
+            members = [each for each in members if each.trail is None or not each.trail.waits(newcomers)]
         return [member for member in members if member.sid not in skip] if skip else members
 
     # --- what comes in
@@ -283,7 +282,8 @@ class Lane:
             if own is not None and own.entry is not None and not self._is_expected(own):
                 self._come_out(own, 0)  # nobody here is to hear it: it came before, or they came after it
         elif isinstance(item, Told):
-            self._say_here(item.draft, Said.again(item.draft), volatile=True)
+            members = self._members(item.draft.rooms, item.draft.skip)
+            self._say_here(members, item.draft, Said.again(item.draft), volatile=True)
         elif isinstance(item, Notice):
             self.incoming.notice(item.kind)
 

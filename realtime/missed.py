@@ -8,7 +8,7 @@ compared in the turn in which somebody begins to hear, so nothing is missed betw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from realtime.errors import OutsideError
@@ -20,7 +20,7 @@ from realtime.positions import Channel, Entry, Position
 from realtime.reader import Reader
 from realtime.session import Member, State
 from realtime.settings import Settings
-from realtime.trail import Trail
+from realtime.trail import Trail, Wanted
 
 PATIENCE: Final = 2
 """Times that of the bus: so long somebody who comes back is kept waiting for what it missed."""
@@ -74,7 +74,7 @@ class Missed:
             wanted = trail.wants(keeper.log, member.sid, member.namespace)  # rooms may have been changed meanwhile
             if isinstance(wanted, str):
                 return wanted
-            found = self.entries(member.namespace, wanted.channels, wanted.start)
+            found = self.entries(member.namespace, wanted.channels, wanted.start) if back else _at_hand(lane, wanted)
             if found is None and back:
                 return "gone"
             trail.tell(found or (), wanted)
@@ -173,6 +173,13 @@ def _trail(member: Member) -> Trail:
 
 def _lane(keeper: Keeper) -> Lane | None:
     return keeper.lane if isinstance(keeper.lane, Lane) else None
+
+
+def _at_hand(lane: Lane, wanted: Wanted) -> Iterator[Entry] | None:
+    """For who is new: what came out since it came, of the channels that are heard already."""
+    mirror, start = lane.mirror, wanted.start
+    known = {channel: after for channel, after in wanted.channels.items() if mirror.covers({channel: after}, start)}
+    return mirror.since_in(known, start)
 
 
 def _came_out(lane: Lane, channels: Collection[Channel], entry: Entry) -> bool:

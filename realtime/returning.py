@@ -184,7 +184,7 @@ class Returning(Keepers):
                 return False
             trail.go_on(absent, self._hub.keepers[member.namespace].log.last)
             self._hub.restore(member, trail.rooms)
-        member.data = orjson.loads(absent.record.data)
+        member.data, member.held = orjson.loads(absent.record.data), None
         return True
 
     # --- whom it says it is, and who is still connected

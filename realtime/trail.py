@@ -47,9 +47,9 @@ class Trail:
     """One member that may come back."""
 
     __slots__ = (
-        "_base", "_beforehand", "_changes", "_due", "_left", "_moved", "_stays", "_told", "absent", "catching_up",
-        "confirmed", "kept", "meanwhile", "missed", "offer", "owner", "pid", "reason", "record", "returning",
-        "taken", "unproved", "upto",
+        "_base", "_beforehand", "_changes", "_due", "_left", "_moved", "_proved", "_stays", "_told", "absent",
+        "catching_up", "confirmed", "kept", "meanwhile", "missed", "offer", "owner", "pid", "reason", "record",
+        "returning", "taken", "unproved", "upto",
     )  # fmt: skip
 
     def __init__(self, pid: str, base: Position, offer: Offer | None = None) -> None:
@@ -103,6 +103,7 @@ class Trail:
         """What the authorise step (the last is True), and until it is confirmed others here, have entered and left."""
         self._beforehand: set[DraftId] = set()
         """What it is told after CONNECT without a place: not from the log as well."""
+        self._proved = 0
         self.unproved: str | None = None
         """Why it cannot be proved complete: ``alone`` (it heard something that has no place yet), ``lost``."""
 
@@ -117,6 +118,11 @@ class Trail:
             self._base = position
             self.upto = max(self.upto, position.offset)
 
+    def waits(self, newcomers: bool) -> bool:
+        """Is it being let in, and told from the log what is said meanwhile? ``newcomers``: for who is new this will not
+        be there in time."""
+        return self.returning and not (newcomers and self.record is None)
+
     def heard_alone(self, id: DraftId) -> None:
         """It was told something that has no place yet."""
         self.unproved = self.unproved or "alone"
@@ -127,7 +133,10 @@ class Trail:
         """What it heard without a place has one now, this or an earlier one: who shows an older offset starts clean."""
         if self.unproved == "alone":
             self.unproved = None
-            self._forget_before(upto)
+            if self.returning:
+                self._proved = upto  # what others said before is still to be looked up
+            else:
+                self._forget_before(upto)
 
     def go_on(self, absent: Absent, upto: int) -> None:
         """As who it was, while it is being let in: its rooms, and what it heard in them."""
@@ -136,6 +145,7 @@ class Trail:
         self.upto = upto
         self.returning = True
         self._changes = []
+        self._beforehand, self._proved, self.unproved = set(), 0, None
         self._take_up(absent.record)
 
     def confirm(self, record: Record) -> None:
@@ -253,6 +263,7 @@ class Trail:
     def tell(self, entries: Iterable[Entry], wanted: Wanted) -> None:
         """The same, with what was found elsewhere of what it wants."""
         known, self._beforehand = self._beforehand, set()
+        self._forget_before(self._proved)
         if isinstance(entries, Passage) and not known and entries.last <= self.upto:
             entries = wanted.of(entries)
             if isinstance(entries, Passage):

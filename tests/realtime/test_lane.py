@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from realtime import BusState, OutsideError, PlainDialect, UsageError
+from realtime import BusState, OutsideError, PlainDialect, Socket, UsageError
 from realtime.debts import UNPROVED
 from realtime.ports import Notice, NoticeKind
 from tests.realtime.living import SECONDS
-from tests.realtime.nodes import SPACE, MemoryLogs, heard, node, until
+from tests.realtime.nodes import SPACE, MemoryLogs, Node, heard, node, until
 
 
 @pytest.mark.asyncio
@@ -281,7 +283,8 @@ async def test_whoever_heard_something_without_a_place_is_not_proved_complete_un
 async def test_who_is_being_let_in_again_is_told_from_the_log_and_not_as_well_by_a_node_that_is_alone() -> None:
     async with node("a", MemoryLogs(), bus_patience_seconds=0.02) as a:
         ann, ben = await a.client("den"), await a.client("den")
-        _trail(a, ann).returning = True
+        trail = _trail(a, ann)
+        trail.record, trail.returning = trail.record_of(a.lane.mirror, ann.sid, SPACE, "", "", b""), True
         a.lane.keeper.returning += 1
         a.journal.away = True
         await a.emit("hello", "den")
@@ -554,3 +557,78 @@ async def test_who_could_miss_what_is_still_being_read_is_shown_no_offset() -> N
         a.lane.incoming.merge.behind = False
         await a.emit("two", "den")
         assert UNPROVED not in ann.wire.frames[-1]
+
+
+@asynccontextmanager
+async def somebody_at_the_door(a: Node, room: str) -> AsyncIterator[tuple[asyncio.Event, asyncio.Future[Any]]]:
+    """A client in its authorise step, in which it has entered the room; it goes on with the event."""
+    gate, inside = asyncio.Event(), asyncio.Event()
+
+    async def authorize(socket: Socket) -> None:
+        socket.enter(room)
+        inside.set()
+        await gate.wait()
+
+    a.space.hook("authorize")(authorize)
+    coming = asyncio.ensure_future(a.client())
+    async with asyncio.timeout(SECONDS):
+        await inside.wait()
+    await until(lambda: not a.lane.incoming.watches.next(1))
+    yield gate, coming
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_who_is_let_in_while_its_node_goes_alone_misses_nothing(handed_over: bool) -> None:
+    logs = MemoryLogs()
+    async with node("a", logs, bus_patience_seconds=0.02) as a, node("b", logs) as b:
+        ben = await a.client("den")
+        async with somebody_at_the_door(a, "den") as (gate, coming):
+            await b.emit("one", "den")
+            await until(lambda: heard(ben) == ["one"])
+            a.journal.away = a.journal.deaf = True
+            a.journal.hear(Notice(NoticeKind.BROKEN))
+            await a.emit("two", "den")
+            await b.emit("three", "den")
+            assert a.lane.owes(["den"])
+            if handed_over:
+                await _bring_back(a)
+            gate.set()
+            ann = await coming
+        if not handed_over:
+            assert heard(ann) == ["one", "two"]
+            await a.emit("four", "den")
+            await _bring_back(a)
+        await a.emit("five", "den")
+        said = ["five", "one", "three", "two"] if handed_over else ["five", "four", "one", "three", "two"]
+        for each in (ann, ben):
+            await until(lambda: "five" in heard(each))  # noqa: B023
+            assert sorted(heard(each)) == said
+        assert _incomplete(a, ann) is None
+
+
+async def _bring_back(a: Node) -> None:
+    a.journal.away = a.journal.deaf = False
+    a.journal.hear(Notice(NoticeKind.BACK))
+    await until(lambda: not a.lane.owes(["den"]) and not a.lane.alone)
+
+
+@pytest.mark.asyncio
+async def test_who_joins_while_the_bus_is_only_slow_hears_what_others_said_since() -> None:
+    logs = MemoryLogs()
+    async with node("a", logs) as a, node("b", logs, bus_patience_seconds=0.02) as b:
+        ben = await b.client("yard")
+        await a.emit("before", "nook")
+        await a.emit("one", "yard")
+        await until(lambda: heard(ben) == ["one"])
+        gate = b.journal.watch_gate = asyncio.Event()
+        b.server.hub.join(ben.sid, SPACE, "den")
+        await until(lambda: ("den",) in b.journal.watching)
+        b.server.hub.join(ben.sid, SPACE, "nook")
+        assert not await b.server.heard(SPACE, "nook")
+        await a.emit("meanwhile", "nook")
+        gate.set()
+        assert await b.server.heard(SPACE, "nook")
+        await a.emit("after", "nook")
+        await until(lambda: "after" in heard(ben))
+        assert heard(ben) == ["one", "meanwhile", "after"]

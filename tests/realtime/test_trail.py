@@ -165,3 +165,36 @@ def test_what_all_of_a_room_missed_is_one_passage_but_for_whom_some_of_it_is_not
         assert not isinstance(missed, Passage)
         expected = {"not for it": [2, 3], "late": [3, 4], "left": [2, 3]}[sid]
         assert [entry.offset for entry in missed] == expected
+
+
+def test_what_others_said_before_is_told_to_who_is_new_also_where_what_it_heard_alone_has_its_place_by_now() -> None:
+    log = Log("e")
+    others = log.append(Draft(("m", 1), "/", None, (), "e", b"[]", 0), 0.0)
+    log.append(Draft(("n", 1), "/", None, (), "e", b"[]", 0), 0.0)
+    trail = Trail("pid", Position("e", 0))
+    assert not trail.waits(newcomers=False)
+    trail.returning = True
+    assert trail.waits(newcomers=False)
+    assert not trail.waits(newcomers=True)
+    trail.heard_alone(("n", 1))
+    trail.proved(2)
+    wanted = trail.wants(log, "sid", "/")
+    assert not isinstance(wanted, str)
+    assert wanted.start == Position("e", 0)
+    trail.tell(log.since_in(wanted.channels, wanted.start) or (), wanted)
+    assert [*trail.missed, *trail.meanwhile] == [others]
+    assert trail.base == Position("e", 2), "who shows an older offset would hear its own twice"
+
+
+def test_who_goes_on_is_told_from_the_log_what_it_was_to_hear_as_somebody_new() -> None:
+    log, trail = Log("e"), Trail("new", at(9), Offer("old", at(0)))
+    fill(log, *["x"] * 9)
+    trail.returning = True
+    trail.heard_alone(("n", 9))
+    trail.go_on(Absent(Record("old", "sid", "/", "", "", b"", (Stay("x", 1),), at(0), at(7), at(8)), 0), 9)
+    assert trail.waits(newcomers=True)
+    assert trail.unproved is None
+    wanted = trail.wants(log, "sid", "/")
+    assert not isinstance(wanted, str)
+    trail.tell(log.since_in(wanted.channels, wanted.start) or (), wanted)
+    assert [entry.offset for entry in trail.missed] == list(range(2, 10))

@@ -8,7 +8,7 @@ compared in the turn in which somebody begins to hear, so nothing is missed betw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from realtime.errors import OutsideError
@@ -175,7 +175,7 @@ def _lane(keeper: Keeper) -> Lane | None:
     return keeper.lane if isinstance(keeper.lane, Lane) else None
 
 
-def _at_hand(lane: Lane, wanted: Wanted) -> Iterator[Entry] | None:
+def _at_hand(lane: Lane, wanted: Wanted) -> Iterable[Entry] | None:
     """For who is new: what came out since it came, of the channels that are heard already."""
     mirror, start = lane.mirror, wanted.start
     known = {channel: after for channel, after in wanted.channels.items() if mirror.covers({channel: after}, start)}

@@ -6,9 +6,10 @@ it reads on, so that a client that asks faster than it is served slows itself an
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 Member = TypeVar("Member", bound=Hashable)
 Given = TypeVar("Given", contravariant=True)
@@ -17,6 +18,9 @@ Job = tuple[str, Any, Any]
 """``("connect", auth, None)``, ``("event", data, ack id)`` or ``("end", reason, None)``."""
 
 
+TURN: Final = 8
+"""Jobs of one membership that had to wait, in a row, before the loop may look at its sockets again: when the bus turns
+out to be away, all that waited for it goes on at once."""
 About = TypeVar("About")
 Then = Callable[[About, Awaitable[None]], Coroutine[Any, Any, None]]
 
@@ -96,9 +100,12 @@ class Inbox(Generic[Member]):
 
     async def _work(self, member: Member, job: Job | None) -> None:
         """Lives while there is something to do for this membership, and no longer. Cancelled, it drops the rest."""
-        handed_on = False
+        handed_on, done = False, 0
         try:
             while job is not None:
+                done += 1
+                if done % TURN == 0:
+                    await asyncio.sleep(0)
                 doing = self._host.perform(member, job)
                 if doing is not None:
                     await doing

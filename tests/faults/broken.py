@@ -26,7 +26,8 @@ HEAL_SECONDS = 15.0
 ASKED_PER_SECOND = 100.0
 """Volatile emissions whose acknowledgement and delivery are timed."""
 KEPT_PER_SECOND = 100.0
-LISTENERS = 20
+LISTENERS = 8
+"""On each node. They share a process with whoever measures: with many of them their work would be what is timed."""
 
 
 @dataclass

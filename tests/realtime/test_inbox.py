@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.inbox import About, Inbox, Job, Then
+from realtime.inbox import TURN, About, Inbox, Job, Then
 from realtime.workers import Workers
 
 PATIENCE_SECONDS = 5
@@ -306,3 +306,25 @@ def test_everything_is_done_once_starts_in_order_and_reading_goes_on(script: lis
             assert made.reading == [False, True] * (len(made.reading) // 2)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+
+
+@pytest.mark.asyncio
+async def test_what_waited_together_goes_on_in_turns() -> None:
+    """Else who asks for something else waits until all of it is done."""
+    async with house(limit=100) as made:
+        made.inbox.put("a", ("wait", 0, None))
+        for number in range(1, 40):
+            made.inbox.put("a", ("event", number, None))
+        seen: list[int] = []
+
+        def look() -> None:
+            seen.append(len(made.done))
+            if len(made.done) < 40:
+                asyncio.get_running_loop().call_soon(look)
+
+        made.gate("a").set()
+        look()
+        await made.settle()
+        steps = [after - before for before, after in zip(seen, [*seen[1:], 40], strict=True)]
+        assert max(steps) <= TURN
+        assert [what for _, what in made.done] == list(range(40))

@@ -38,6 +38,12 @@ def test_two_nodes_whose_redis_comes_and_goes(tmp_path: Path) -> None:
     assert outcome.fates["kept"] + outcome.fates["alone"] > 60
 
 
+def test_two_nodes_one_of_which_is_killed(tmp_path: Path) -> None:
+    """Its clients go on at the other, or are told that they cannot."""
+    outcome = run(4, Plan(("node",), True, 1, longest=0.5), 2, tmp_path)
+    assert outcome.returns["recovered"] > 10
+
+
 def test_plans_have_each_kind_alone_with_and_without_cuts_and_then_all() -> None:
     plans = [Plan.of(seed) for seed in range(1, 51)]
     assert [plan.kinds for plan in plans[: len(KINDS)]] == [(kind,) for kind in KINDS]

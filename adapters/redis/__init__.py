@@ -39,7 +39,7 @@ def open_answers(url: str, node: str, settings: Settings, metrics: Metrics) -> A
 
 def open_signed_bus(url: str, channel: str, settings: Settings, metrics: Metrics) -> Bus:
     """As ``open_journal``, for what instances say to one another outside the journal."""
-    return SignedBus(RedisBus(Address.parse(url), channel, metrics), Signer(signing_keys(settings)), metrics)
+    return SignedBus(RedisBus(Address.parse(url), channel, metrics), Signer(signing_keys(settings)), metrics, channel)
 
 
 def signing_keys(settings: Settings) -> list[str]:

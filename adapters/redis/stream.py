@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from adapters.redis.ear import Ear
+from adapters.redis.heard import Heard, Verdict
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import Keys, token
 from adapters.redis.message import NewLog, read_message
@@ -15,10 +15,7 @@ from adapters.redis.seen import Seen
 from adapters.redis.shards import Shards
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Told
-from realtime.positions import DraftId, Entry, Position
-
-TOLD_LIMIT: Final = 1_000
-"""A volatile emission for several channels comes in on each of them within milliseconds."""
+from realtime.positions import Channel, DraftId, Entry, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +52,8 @@ class Stream:
         self._flying: dict[int, DraftId] = {}
         """Drafts that were offered and not answered, in that order."""
         self._begun = 0
-        self._told: dict[DraftId, None] = {}
-        """Volatile emissions for several channels that came in on one of them; bounded."""
+        self._heard, self._told = Heard(), Heard()
+        """Which entries, and which volatile emissions, of each node came in."""
         self.ear = Ear(
             shared.shards, self.keys.log, shared.inflow, hear=self._hear, broken=self._broken, back=self._back
         )
@@ -115,6 +112,7 @@ class Stream:
     def learn(self, epoch: str, offset: int, draft: str = "") -> None:
         """The log was seen to have come so far."""
         if self.seen.take(epoch, offset, draft):
+            self._heard.clear()
             self._all_read(Position(epoch, offset))
             self._inflow.push(Notice(NoticeKind.EPOCH, self.namespace))
 
@@ -125,19 +123,37 @@ class Stream:
             self._metrics.bus_refused.add(refused.reason)
             return
         if isinstance(heard, NewLog):
-            if heard.epoch != self.seen.epoch:
-                self._shared.doubtful(self)
+            self._doubt_log(heard.epoch)
+        elif not self._is_for(channel, heard.draft.channels):
+            self._metrics.bus_refused.add("channel")
         elif isinstance(heard, Told):
             self._hear_told(heard, len(message))
         else:
             self._hear_entry(heard, len(message))
 
+    def _is_for(self, channel: bytes, rooms: Sequence[Channel]) -> bool:
+        """Was it said for this channel? Redis, which put it there, has no key."""
+        return any(channel == self.keys.channel(token(room)) for room in rooms)
+
+    def _doubt_log(self, epoch: str) -> None:
+        """Somebody says that there is another log. Only Redis knows; what that one has is read from it."""
+        if epoch != self.seen.epoch:
+            self._shared.doubtful(self)
+
     def _hear_entry(self, entry: Entry, size: int) -> None:
         position = entry.position
         if position.epoch == self._last.epoch and position.offset <= self._last.offset:
             return  # it is for several channels, and came in on one of them before
-        self._last = position
+        if position.epoch != self.seen.epoch:
+            self._doubt_log(position.epoch)
+            return
         node, number = entry.draft.id
+        if self._heard.take(node, number, position.offset) is not Verdict.NEW:
+            # An entry has one place. Where this one is missing all the same it is read from the log.
+            self._metrics.bus_refused.add("repeated")
+            self._inflow.push(Notice(NoticeKind.BEHIND, self.namespace))
+            return
+        self._last = position
         if self.ear.up and not self._returning:  # else it may be of a log that went back, and what was seen proves it
             self.learn(position.epoch, position.offset, f"{node}:{number}")
         for room in entry.draft.channels:
@@ -151,12 +167,10 @@ class Stream:
         draft = told.draft
         if draft.id[0] == self._shared.node:
             return
-        if len(draft.channels) > 1:
-            if draft.id in self._told:
-                return
-            self._told[draft.id] = None
-            if len(self._told) > TOLD_LIMIT:
-                del self._told[next(iter(self._told))]
+        if self._told.take(*draft.id) is not Verdict.NEW:
+            if len(draft.channels) == 1:  # one for several came in on another of them
+                self._metrics.bus_refused.add("repeated")
+            return
         self._metrics.bus_messages.add("in")
         self._inflow.push(told, size)
 

@@ -12,7 +12,7 @@ import redis as redis_py
 from adapters.redis import journal as journals
 from adapters.redis.journal import RedisJournal
 from adapters.redis.keys import Keys, token
-from adapters.redis.message import DRAFT_LIMIT_BYTES, seal_draft
+from adapters.redis.message import DRAFT_LIMIT_BYTES, mark_volatile, seal_draft
 from adapters.redis.scripts import LogLimits, Scripts
 from adapters.redis.seal import Signer
 from realtime.errors import LimitError, OutsideError, UsageError
@@ -330,8 +330,9 @@ async def test_a_log_that_is_behind_what_a_node_has_seen_gets_a_new_epoch(
         assert new.previous == (0,)
         assert await read_all(there.journal, old[2].position) is None
         assert (await keep(here.journal, draft(4))).offset == 2  # offered again: by its id it is new here
-        await there.until_count(7)
-        assert NoticeKind.EPOCH in there.notices
+        await there.until(lambda: NoticeKind.EPOCH in there.notices)
+        assert [each.offset for each in await read_all(there.journal, new.position._replace(offset=0)) or ()] == [1, 2]
+        await there.until_heard(await keep(here.journal, draft(6)))
 
 
 @pytest.mark.parametrize("first", ["check", "append", "page"])
@@ -501,6 +502,46 @@ async def test_what_nobody_of_ours_signed_is_counted_and_dropped(redis_server: R
         assert await here.journal.since("/chat", first.position) is None, "perhaps it was for somebody who comes back"
         counted = {reason: metrics.bus_refused.value(reason) for reason in ("unsigned", "version", "signature")}
         assert counted == {"unsigned": 3, "version": 1, "signature": 3}
+
+
+@pytest.mark.asyncio
+async def test_what_is_repeated_by_somebody_without_a_key_has_no_effect(redis_server: RedisServer, admin: Any) -> None:
+    """A genuine draft in a place of the stranger's choice: in another room's channel, later, in another log."""
+    a, metrics = journal(redis_server.url, "a"), Metrics()
+    async with following(journal(redis_server.url, "b", metrics=metrics)) as there:
+        for room in ("one", "two"):
+            await there.journal.watch("/chat", room)
+        kept = [await keep(a, draft(number, "one")) for number in range(3)]
+        await there.until_count(3)
+        epoch = kept[0].position.epoch.encode()
+        later = b"f" * 12 + b"x" * 8
+        for head in (b"E%b 2 1" % epoch, b"E%b 9000 3" % epoch, b"E%b 1 0" % later, b"E%b 9000 0" % later):
+            say(admin, KEYS.channel(token("one")), head + b"\n" + _sealed(1, "one"))
+            say(admin, KEYS.channel(token("two")), head + b"\n" + _sealed(1, "one"))
+        kept += [await keep(a, draft(number, "one")) for number in range(3, 6)]
+        kept.append(await keep(there.journal, draft(1, "two", node="b")))
+        await there.until_heard(kept[-1])
+        assert there.entries == kept
+        assert {each.position.epoch.encode() for each in kept} == {epoch}, "no log has begun anew"
+        assert [each.offset for each in kept] == list(range(1, 8))
+        assert (metrics.bus_refused.value("channel"), metrics.bus_refused.value("repeated")) == (4, 1)
+        assert NoticeKind.EPOCH not in there.notices
+    await a.close()
+
+
+@pytest.mark.asyncio
+async def test_a_volatile_emission_that_is_repeated_is_refused(redis_server: RedisServer, admin: Any) -> None:
+    metrics = Metrics()
+    sealed = [mark_volatile(seal_draft(Signer(SECRETS), draft(number, "one"), kept=False)) for number in range(3)]
+    async with following(journal(redis_server.url, "b", metrics=metrics)) as there:
+        for room in ("one", "two"):
+            await there.journal.watch("/chat", room)
+        for message in (*sealed[1:], *sealed):
+            say(admin, KEYS.channel(token("one")), message)
+        say(admin, KEYS.channel(token("two")), sealed[2])
+        await there.until_heard(await keep(there.journal, draft(9, "one", node="b")))
+        assert [told.draft.id[1] for told in there.told] == [1, 2]
+        assert (metrics.bus_refused.value("repeated"), metrics.bus_refused.value("channel")) == (3, 1)
 
 
 @pytest.mark.asyncio

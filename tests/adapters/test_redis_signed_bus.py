@@ -9,6 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from adapters.redis import open_signed_bus
+from adapters.redis.address import Address
+from adapters.redis.bus import RedisBus
+from adapters.redis.seal import Signer
 from realtime.errors import LimitError, UsageError
 from realtime.metrics import Metrics
 from realtime.ports import Bus
@@ -51,6 +54,32 @@ async def test_what_nobody_of_ours_has_signed_is_counted_and_not_heard(shared_re
         assert counted == {"unsigned": 3, "version": 1, "signature": 1}
     finally:
         await asyncio.gather(here.close(), stranger.close())
+
+
+@pytest.mark.asyncio
+async def test_what_is_repeated_by_somebody_without_a_key_is_not_heard_again(shared_redis: RedisServer) -> None:
+    channel, other, metrics = f"signed-{uuid.uuid4()}", f"signed-{uuid.uuid4()}", Metrics()
+    here, elsewhere = bus(shared_redis.url, channel, metrics=metrics), bus(shared_redis.url, other)
+    spies = [RedisBus(Address.parse(shared_redis.url), each, Metrics()) for each in (channel, other)]
+    ears, recorded, there = Ears(here), Ears(spies[0]), Ears(spies[1])
+    try:
+        for each in (ears, recorded, there):
+            await each.connected()
+        for said in (b"one", b"two"):
+            await here.publish(said)
+            assert await ears.next() == said
+        await elsewhere.publish(b"said elsewhere")
+        with shared_redis.admin() as admin:
+            for message in [await recorded.next(), await recorded.next(), await there.next()]:
+                admin.publish(channel, message)
+            admin.publish(channel, Signer(["a key of the tests"]).seal(b"B", None, (b"of a version before",)))
+            admin.publish(channel, Signer(["a key of the tests"]).seal(b"B", [channel, 1, "x"], (b"garbled",)))
+        await here.publish(b"three")
+        assert await ears.next() == b"three"
+        counted = {each: metrics.bus_refused.value(each) for each in ("repeated", "channel", "version", "garbled")}
+        assert counted == {"repeated": 2, "channel": 1, "version": 1, "garbled": 1}
+    finally:
+        await asyncio.gather(*(each.close() for each in (here, elsewhere, *spies)))
 
 
 @pytest.mark.asyncio

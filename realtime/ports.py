@@ -305,9 +305,13 @@ class Sessions(Protocol):
     """Who may come back. Records are kept *while* their clients are connected too, so that the sudden death of a node
     is covered; each for so many seconds after it was last kept. Bounded: the oldest go first, and are counted."""
 
-    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+    async def keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> Sequence[str]:
         """In the place of what was kept under the same pids. A record that another node has claimed meanwhile, or that
-        was forgotten, is left alone; answers the pids of those. Raises OutsideError."""
+        was forgotten, is left alone; answers the pids of those. Raises OutsideError.
+
+        ``away``: these are of clients that are not connected. Rooms that were entered and left for them (``enter``,
+        ``leave``) since they were last kept connected stay so, for whoever made the record may not know of it yet.
+        """
 
     async def look(self, pid: str) -> Record | None:
         """What ``claim`` would answer; it stays whose it is, and nobody is told. Raises OutsideError."""

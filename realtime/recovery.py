@@ -145,3 +145,21 @@ def _is_heard(entry: Entry, sid: str, stays: dict[str, list[Stay]]) -> bool:
             if stay.after < entry.offset and (stay.until is None or entry.offset <= stay.until):
                 return True
     return False
+
+
+def changed(record: Record, entered: bool, room: str, offset: int) -> Record:
+    """It was put into this room while it was away, and hears of what is after this offset; or was taken out of it, and
+    hears of what was up to there. What it did itself later than that stays as it is."""
+    if not entered:
+        stays = [
+            stay._replace(until=offset) if stay.room == room and stay.until is None and stay.after <= offset else stay
+            for stay in record.stays
+        ]
+        return record._replace(stays=tuple(stays))
+    mine = [stay for stay in record.stays if stay.room == room]
+    if any(stay.until is not None and stay.until > offset for stay in mine):
+        return record
+    if any(stay.until is None for stay in mine):
+        stays = [stay._replace(granted=False) if stay.room == room else stay for stay in record.stays]
+        return record._replace(stays=tuple(stays))
+    return record._replace(stays=(*record.stays, Stay(room, offset)))

@@ -176,7 +176,7 @@ class SessionStore:
         async def take() -> Record | None:
             record = absent.record
             if record.pid in self._left:  # what is written of it is older
-                if await self._sessions.keep([record], self._absence.window):
+                if await self._sessions.keep([record], self._absence.window, away=True):
                     return None
                 self._left.pop(record.pid, None)
             return await self._sessions.claim(record.pid, self._absence.node)
@@ -265,7 +265,7 @@ class SessionStore:
             for pid in over:
                 self._over.pop(pid, None)
         for seconds, records in self._records_of_away(_first(self._left)):
-            await self._keep(records, seconds)
+            await self._keep(records, seconds, away=True)
             for record in records:
                 self._left.pop(record.pid, None)
         members = {pid: self._changed[pid] for pid in _first(self._changed)}
@@ -323,8 +323,8 @@ class SessionStore:
                 self._over[pid] = None
         return records
 
-    async def _keep(self, records: Sequence[Record], seconds: float) -> None:
-        for pid in await self._sessions.keep(records, seconds) if records else ():
+    async def _keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> None:
+        for pid in await self._sessions.keep(records, seconds, away=away) if records else ():
             self._is_taken(pid)
 
     # --- what others do

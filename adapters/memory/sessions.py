@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from threading import RLock
 from time import monotonic
+from typing import Final
 
 from adapters.memory.mailbox import Mailbox
 from realtime.away import Absent, Away
 from realtime.errors import OutsideError
 from realtime.ports import Claimed, Expired
 from realtime.recent import Recent
-from realtime.recovery import Record
+from realtime.recovery import Record, changed
+
+CHANGES_LIMIT: Final = 1_000
+"""For one client that is away."""
 
 
 class MemoryStore:
@@ -24,6 +28,18 @@ class MemoryStore:
         self.nodes: dict[str, MemorySessions] = {}
         self.owners: Recent[str] = Recent(limit, 3_600)
         """Whose a session is that was claimed; nobody's ("") if it was forgotten."""
+        self.changes: dict[str, list[tuple[bool, str, int]]] = {}
+        """Rooms that were entered (else left) for somebody since it was last kept connected."""
+
+    def has_changed(self, pid: str | None, change: tuple[bool, str, int]) -> None:
+        if pid is not None and self.away.find(pid) is not None:
+            self.changes.setdefault(pid, []).append(change)
+            del self.changes[pid][:-CHANGES_LIMIT]
+
+    def forget_changes(self) -> None:
+        """Of those who are not here any more."""
+        if len(self.changes) > len(self.away):
+            self.changes = {pid: made for pid, made in self.changes.items() if self.away.find(pid) is not None}
 
     def tell(self, node: str, notice: Claimed | Expired) -> None:
         if node in self.nodes:
@@ -54,7 +70,7 @@ class MemorySessions:
         """Times have changed."""
         self._mailbox.ring()
 
-    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+    async def keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> Sequence[str]:
         store = self._open()
         others: list[str] = []
         with store.lock:
@@ -64,8 +80,13 @@ class MemorySessions:
                 if owner is not None and owner != record.node:
                     others.append(record.pid)
                     continue
+                if not away:
+                    store.changes.pop(record.pid, None)
+                for change in store.changes.get(record.pid, ()):
+                    record = changed(record, *change)
                 for given_up in store.away.keep(Absent(record, now + seconds)):
                     store.tell(given_up.record.node, Expired(given_up.record))
+            store.forget_changes()
             for each in store.nodes.values():
                 each.ring()
         return others
@@ -84,6 +105,7 @@ class MemorySessions:
             absent = store.away.claim(pid)
             if absent is None:
                 return None
+            store.changes.pop(pid, None)
             store.owners.put(pid, node, store.clock())
             if absent.record.node != node:
                 store.tell(absent.record.node, Claimed(pid))
@@ -99,12 +121,15 @@ class MemorySessions:
     async def enter(self, namespace: str, sid: str, room: str, after: int) -> bool:
         store = self._open()
         with store.lock:
+            store.has_changed(store.away.pid_of(namespace, sid), (True, room, after))
             return store.away.enter(namespace, sid, room, after)
 
     async def leave(self, namespace: str, sid: str | None, room: str, until: int) -> int:
         store = self._open()
         with store.lock:
             sids = store.away.in_room(namespace, room) if sid is None else [sid]
+            for each in sids:
+                store.has_changed(store.away.pid_of(namespace, each), (False, room, until))
             return sum(store.away.leave(namespace, each, room, until) for each in sids)
 
     async def forget_sid(self, namespace: str, sid: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.session_scripts import BUCKETS, CHANGES_LIMIT
 from realtime.positions import Position
-from realtime.recovery import Record, Stay
+from realtime.recovery import Record, Stay, changed
 
 _RECORD: Final = b"S"
 _CHANGE: Final = b"R"
@@ -77,7 +77,7 @@ def read_session(signer: Signer, fields: Mapping[bytes, bytes], pid: str | None)
             entered, namespace, room, offset = signer.open(_CHANGE, fields[b"%d" % number])[0]
             if namespace != record.namespace:
                 raise ValueError("of another session")
-            record = _changed(record, bool(entered), _text(room), _whole(offset))
+            record = changed(record, bool(entered), _text(room), _whole(offset))
     except RefusedMessage:
         raise
     except (ValueError, TypeError, KeyError):
@@ -108,21 +108,6 @@ def _record(header: Any, parts: list[bytes]) -> Record:
 
 def _stay(room: Any, after: Any, until: Any = None, asked: Any = False, granted: Any = False) -> Stay:
     return Stay(_text(room), _whole(after), None if until is None else _whole(until), bool(asked), bool(granted))
-
-
-def _changed(record: Record, entered: bool, room: str, offset: int) -> Record:
-    stays = record.stays
-    if entered:
-        if any(stay.room == room and stay.until is None for stay in stays):
-            return record._replace(
-                stays=tuple([stay._replace(granted=False) if stay.room == room else stay for stay in stays])
-            )
-        return record._replace(stays=(*stays, Stay(room, offset)))
-    return record._replace(
-        stays=tuple(
-            [stay._replace(until=offset) if stay.room == room and stay.until is None else stay for stay in stays]
-        )
-    )
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,8 @@
 A session lies in one of ``BUCKETS`` by its secret, so that a Cluster shares the work; a bucket has one hash tag:
 
     p:NAME  hash        s state · h channel of the node that has it · r the sealed record · w who (namespace and sid)
-                        m the rooms it is in, as far as is known here · c how many changes · 1, 2, … sealed changes
+                        m the rooms it is in, as far as is known here · c how many changes · 1, 2, … sealed changes,
+                        r1, r2, … the same for ``m``: E or L, and the room
                         x when it expires; it lies here a little longer, for whoever tells that nobody came back
     all     sorted set  NAME → when it expires: the bound, and the way through all of them
     sids    hash        who → NAME
@@ -48,10 +49,21 @@ local function lives(key)
 end
 """
 
-# ARGV: the node's channel, how long in ms, how many at most, then for each its name, who, rooms and sealed record
-# → {how many were put out by the bound, names that are not this node's any more…}
+_ROOMS: Final = """
+local function with(rooms, kind, room)  -- and whether this is a change
+    local from = string.find('\\n' .. rooms, '\\n' .. room, 1, true)
+    if kind == 'E' then return from and rooms or rooms .. room, not from end
+    if not from then return rooms, false end
+    return string.sub(rooms, 1, from - 1) .. string.sub(rooms, from + #room), true
+end
+"""
+
+# ARGV: the node's channel, how long in ms, how many at most, "A" for clients that are away, then for each its name,
+# who, rooms and sealed record → {how many were put out by the bound, names that are not this node's any more…}
+# Of a client that is away the changes stay: who made this record may not have heard of them.
 KEEP: Final = Script.of(
     _BEGIN
+    + _ROOMS
     + f"""
 local node, ttl, most, time = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), now()
 local after = {AFTER_SECONDS * 1000}
@@ -59,15 +71,24 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', time - after, 'LI
     if redis.call('EXISTS', base .. 'p:' .. name) == 0 then drop(name) end
 end
 local answer = {{0}}
-for i = 4, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
     local name, key = ARGV[i], base .. 'p:' .. ARGV[i]
-    local known = redis.call('HMGET', key, 's', 'h')
+    local known = redis.call('HMGET', key, 's', 'h', 'c')
     if known[1] and (known[1] == 'f' or known[2] ~= node) then
         answer[#answer + 1] = name
     else
+        local rooms, count, changes = ARGV[i + 2], 0, {{}}
+        if ARGV[4] == 'A' and known[1] == 'k' then
+            count = tonumber(known[3])
+            for n = 1, math.min(count, {CHANGES_LIMIT}) do
+                local made = redis.call('HMGET', key, n, 'r' .. n)
+                rooms = with(rooms, string.sub(made[2], 1, 1), string.sub(made[2], 2))
+                for at, each in ipairs({{n, made[1], 'r' .. n, made[2]}}) do changes[4 * n - 4 + at] = each end
+            end
+        end
         redis.call('DEL', key)
-        redis.call('HSET', key, 's', 'k', 'h', node, 'w', ARGV[i + 1], 'm', ARGV[i + 2], 'r', ARGV[i + 3], 'c', 0,
-            'x', time + ttl)
+        redis.call('HSET', key, 's', 'k', 'h', node, 'w', ARGV[i + 1], 'm', rooms, 'r', ARGV[i + 3], 'c', count,
+            'x', time + ttl, unpack(changes))
         redis.call('PEXPIRE', key, ttl + after)
         redis.call('ZADD', all, time + ttl, name)
         redis.call('HSET', sids, ARGV[i + 1], name)
@@ -170,23 +191,17 @@ return answer
 # ARGV: name or '', who, "E" or "L", room, the sealed change → 1 when it was for this session
 CHANGE: Final = Script.of(
     _BEGIN
+    + _ROOMS
     + f"""
 local name = ARGV[1] ~= '' and ARGV[1] or redis.call('HGET', sids, ARGV[2])
 if not name then return 0 end
 local key, room = base .. 'p:' .. name, ARGV[4] .. '\\n'
 if not lives(key) then return 0 end
-local known = redis.call('HGET', key, 'm')
-local from = string.find('\\n' .. known, '\\n' .. room, 1, true)
-local rooms
-if ARGV[3] == 'L' then
-    if not from then return 0 end
-    rooms = string.sub(known, 1, from - 1) .. string.sub(known, from + #room)
-else
-    rooms = from and known or known .. room
-end
+local rooms, changed = with(redis.call('HGET', key, 'm'), ARGV[3], room)
+if ARGV[3] == 'L' and not changed then return 0 end
 redis.call('HSET', key, 'm', rooms)
 local count = redis.call('HINCRBY', key, 'c', 1)
-if count <= {CHANGES_LIMIT} then redis.call('HSET', key, count, ARGV[5]) end
+if count <= {CHANGES_LIMIT} then redis.call('HSET', key, count, ARGV[5], 'r' .. count, ARGV[3] .. room) end
 return 1
 """
 )

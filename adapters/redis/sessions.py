@@ -80,7 +80,7 @@ class RedisSessions:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
-    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+    async def keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> Sequence[str]:
         self._start()
         if not self._subscriber.stands.is_set():  # who takes a session from this node would tell nobody
             with suppress(TimeoutError):
@@ -89,7 +89,7 @@ class RedisSessions:
         ends = asyncio.get_running_loop().time() + seconds
         taken: set[str] = set()
         for batches in _rounds(self._by_bucket(records)):
-            answers = await asyncio.gather(*(self._keep(bucket, batch, seconds) for bucket, batch in batches))
+            answers = await asyncio.gather(*(self._keep(bucket, batch, seconds, away) for bucket, batch in batches))
             taken.update(pid for pids in answers for pid in pids)
         for record in records:
             self._kept.pop(record.pid, None)
@@ -175,9 +175,9 @@ class RedisSessions:
             buckets.setdefault(name_of(record.pid)[0], []).append(record)
         return list(buckets.items())
 
-    async def _keep(self, bucket: int, records: Sequence[Record], seconds: float) -> list[str]:
+    async def _keep(self, bucket: int, records: Sequence[Record], seconds: float, away: bool) -> list[str]:
         """The pids that are not ours any more. Raises OutsideError."""
-        arguments = [self._channel, b"%d" % (seconds * 1000), b"%d" % self._limit]
+        arguments = [self._channel, b"%d" % (seconds * 1000), b"%d" % self._limit, b"A" if away else b""]
         names = {}
         for record in records:
             name = name_of(record.pid)[1]

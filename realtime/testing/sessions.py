@@ -133,6 +133,44 @@ class SessionsContract:
             assert set(found.stays) == {Stay("x", 0, 11), Stay("y", 0, 10), Stay("z", 9)}
 
     @alone
+    async def test_what_others_changed_stays_where_who_is_away_is_written_down(self) -> None:
+        """Its node had not heard of it yet when it made the record; or it had, and then it is the same twice."""
+        async with self._open("a", "b") as (here, there):
+            await here.keep([record("p", "x", "y", "w")], 60)
+            assert await there.enter(NAMESPACE, "sid-p", "z", 9) is True
+            assert await there.leave(NAMESPACE, "sid-p", "y", 10) == 1
+            stays = (Stay("x", 0), Stay("y", 0), Stay("w", 0, 12))
+            for kept in (stays, (*stays, Stay("z", 9)), stays):
+                assert list(await here.keep([record("p", stays=kept)], 60, away=True)) == []
+            assert await there.enter(NAMESPACE, "sid-p", "y", 13) is True
+            assert await there.leave(NAMESPACE, None, "z", 14) == 1
+            assert list(await here.keep([record("p", stays=stays)], 60, away=True)) == []
+            assert await there.leave(NAMESPACE, None, "z", 15) == 0, "by its rooms it is found as it is"
+            found = await there.claim("p", "b")
+            assert found is not None
+            assert set(found.stays) == {
+                Stay("x", 0),
+                Stay("y", 0, 10),
+                Stay("y", 13),
+                Stay("w", 0, 12),
+                Stay("z", 9, 14),
+            }
+            assert list(await there.keep([record("p", node="b")], 60, away=True)) == []
+            assert await here.claim("p", "a") == record("p", node="b"), "whoever claimed it knows"
+
+    @alone
+    async def test_what_a_client_did_itself_later_stays_as_it_is(self) -> None:
+        async with self._open("a", "b") as (here, there):
+            await here.keep([record("p", "x")], 60)
+            await there.enter(NAMESPACE, "sid-p", "z", 9)
+            await there.leave(NAMESPACE, "sid-p", "x", 9)
+            stays = (Stay("z", 9, 11), Stay("x", 0, 9), Stay("x", 12))
+            await here.keep([record("p", stays=stays)], 60, away=True)
+            found = await here.claim("p", "a")
+            assert found is not None
+            assert found.stays == stays
+
+    @alone
     async def test_all_of_a_room_are_forgotten(self) -> None:
         async with self._open("a") as (store,):
             await store.keep([record("p", "x"), record("q", "x"), record("r", "y"), record("s")], 60)

@@ -57,9 +57,9 @@ class FaultySessions(MemorySessions):
         if self.away:
             raise OutsideError("away")
 
-    async def keep(self, records: Any, seconds: float) -> Any:
+    async def keep(self, records: Any, seconds: float, *, away: bool = False) -> Any:
         self._check()
-        return await super().keep(records, seconds)
+        return await super().keep(records, seconds, away=away)
 
     async def look(self, pid: str) -> Record | None:
         self._check()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -130,3 +132,32 @@ async def test_at_the_end_everything_is_written() -> None:
         await a.server.shutdown()
         assert all([await kept(b, guest) is not None for guest in guests])
         await a.server.shutdown()
+
+
+async def test_what_another_node_changes_while_its_record_is_on_its_way_is_not_wiped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await alice.say("join", "lobby")
+        await a.written(alice)
+        store, made, gate = a.sessions[-1], asyncio.Event(), asyncio.Event()
+        keep = store.keep
+
+        async def slowly(records: Sequence[Record], seconds: float, *, away: bool = False) -> Any:
+            made.set()
+            await gate.wait()
+            return await keep(records, seconds, away=away)
+
+        monkeypatch.setattr(store, "keep", slowly)
+        alice.cut()
+        await asyncio.wait_for(made.wait(), SECONDS)
+        await b.server.enter_room(alice.sid, "news", "/chat")
+        await b.server.leave_room(alice.sid, "lobby", "/chat")
+        gate.set()
+        await until(lambda: a.has_written)
+        for words, room in ((1, "lobby"), (2, "news")):
+            await b.chat.emit("note", words, to=room)
+        alice.server = b.server
+        assert (await alice.come())["recovered"] is True
+        assert await alice.catch_up() == [2]

@@ -26,15 +26,23 @@ class Generous(MemorySessions):
 class Stubborn(MemorySessions):
     """Keeps what was forgotten."""
 
-    async def keep(self, records: Sequence[Record], seconds: float) -> Sequence[str]:
+    async def keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> Sequence[str]:
         for record in records:
             self._store.owners.forget(record.pid)
+        return await super().keep(records, seconds, away=away)
+
+
+class Forgetful(MemorySessions):
+    """Takes whoever made a record for somebody who knows everything."""
+
+    async def keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> Sequence[str]:
         return await super().keep(records, seconds)
 
 
 @pytest.mark.parametrize(
     ("kind", "test"),
     [
+        (Forgetful, "test_what_others_changed_stays_where_who_is_away_is_written_down"),
         (Generous, "test_of_many_claims_at_once_one_wins"),
         (Stubborn, "test_what_was_forgotten_does_not_come_back"),
         (Stubborn, "test_who_had_it_is_told_and_keeps_it_no_longer"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
@@ -13,18 +12,17 @@ from typing import Any, Final
 from adapters.redis.address import Address
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import token
-from adapters.redis.message import mark_volatile, previous_offsets, read_kept, seal_draft
-from adapters.redis.publisher import RETRY_SECONDS, CommandRefused, LoginRefused
-from adapters.redis.refusals import Fault
+from adapters.redis.message import read_kept
+from adapters.redis.offers import Offers
 from adapters.redis.scripts import LogLimits, Scripts
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.shards import Shards
 from adapters.redis.stream import Shared, Stream
-from realtime.errors import OutsideError, UsageError
+from realtime.errors import OutsideError, RealtimeError, UsageError
 from realtime.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Stretch
-from realtime.positions import Channel, Draft, DraftId, Entry, Position
+from realtime.positions import Channel, Draft, Entry, Position
 
 CHECK_SECONDS: Final = 3.0
 """How often each namespace that is watched is compared with its log, so that a lost last message is found."""
@@ -33,7 +31,6 @@ DOUBT_SECONDS: Final = 0.25
 PAGE_BYTES: Final = 1 << 20
 HEADS_AT_ONCE: Final = 500
 """Channels asked for in one script."""
-UNANSWERED_LIMIT: Final = 100_000
 NAMESPACES_LIMIT: Final = 1_000
 """Names come from the application; a connection is opened for each that is watched."""
 
@@ -66,59 +63,27 @@ class RedisJournal:
         )
         self._doubtful: dict[Stream, None] = {}
         self._woken = asyncio.Event()
-        self._unanswered: dict[DraftId, float] = {}
-        """When drafts were offered of which nobody knows whether they were kept."""
+        self._offers = Offers(self._shared, self._scripts)
         self._checking: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def append(self, draft: Draft) -> Entry:
+    def append(self, draft: Draft) -> Awaitable[Entry]:
         """What is begun in an order is kept in that order: where one is not, none is that was begun behind it.
 
         Raises OutsideError without ``retry_after`` when this draft comes again so late that nobody knows whether it was
         kept, and where Redis can do nothing with it; LimitError when it is too long."""
-        sealed = seal_draft(self._signer, draft)
-        stream = self._stream(draft.namespace)
-        node, number = draft.id
-        now = asyncio.get_running_loop().time()
-        age = b"%d" % (1_000 * (now - self._unanswered.get(draft.id, now)))
-        named = (node.encode("utf-8", "surrogatepass"), b"%d" % number, age)
-        channels = [token(channel) for channel in draft.channels]
-        ahead, mine = stream.begin(draft.id)
         try:
-            epoch, offset, before, what = await self._run(
-                stream, "append", sealed, *named, *stream.seen.arguments, _fresh(), ahead, *channels
-            )
-        except BaseException as error:
-            if not isinstance(error, LoginRefused):
-                self._remember(draft.id, now)
-            if isinstance(error, LoginRefused | CommandRefused) and error.fault is not Fault.OURS:
-                # That says nothing of this draft: it is kept when it is over, or when an operator has acted.
-                raise OutsideError(error.message, retry_after=RETRY_SECONDS) from None
-            raise
-        finally:
-            # Not at once: what is begun in the same turn is behind it, also where it fails without being sent.
-            asyncio.get_running_loop().call_soon(stream.end, mine)
-        if what == b"early":
-            raise OutsideError("What was said before this is not kept yet", retry_after=RETRY_SECONDS)
-        self._unanswered.pop(draft.id, None)
-        if what == b"late":
-            raise OutsideError("Redis was asked too late: whether this was kept is not known any more")
-        at = int(offset)
-        stream.learn(epoch.decode(), at, f"{node}:{number}")
-        # Of a repeated one that has left the log: nothing of its channels lies between an entry and the one before it.
-        previous = previous_offsets(before) if before else (at - 1,) * len(draft.channels)
-        self._metrics.bus_messages.add("out")
-        return Entry(draft, Position(epoch.decode(), at), previous)
+            stream = self._stream(draft.namespace)
+        except RealtimeError as error:
+            return _failed(error)
+        return self._offers.append(stream, draft)
 
-    async def tell(self, draft: Draft) -> None:
-        stream = self._stream(draft.namespace)
-        newest = stream.seen.position if stream.seen.epoch else None
-        message = mark_volatile(seal_draft(self._signer, draft, newest, kept=False))
-        word = b"SPUBLISH" if await self._shards.sharded(stream.keys.log) else b"PUBLISH"
-        channels = [stream.keys.channel(token(channel)) for channel in draft.channels]
-        sent = [self._shards.send(stream.keys.log, word, channel, message) for channel in channels]
-        await asyncio.gather(*sent)
-        self._metrics.bus_messages.add("out")
+    def tell(self, draft: Draft) -> Awaitable[None]:
+        try:
+            stream = self._stream(draft.namespace)
+        except RealtimeError as error:
+            return _failed(error)
+        return self._offers.tell(stream, draft)
 
     async def since(self, namespace: str, position: Position, *, limit: int = 1_000) -> Stretch | None:
         """None also where an entry cannot be read: it was signed with a key that is not known (any more)."""
@@ -190,6 +155,7 @@ class RedisJournal:
         await end_tasks(self._checking)
         await asyncio.gather(*(stream.ear.close() for stream in self._streams.values()))
         await self._shards.close()
+        await self._offers.close()
         self._metrics.bus_up.set(0)
 
     def _stream(self, namespace: str) -> Stream:
@@ -208,15 +174,10 @@ class RedisJournal:
 
     async def _check(self, stream: Stream, tokens: Sequence[bytes]) -> tuple[Position, list[int]]:
         """The end of the log, and the newest offset of each channel (0: none known). Raises OutsideError."""
-        arguments = (*stream.seen.arguments, _fresh())
+        arguments = (*stream.seen.arguments, stream.fresh)
         epoch, offset, draft, *heads = await self._run(stream, "check", *arguments, *tokens)
         stream.learn(epoch.decode(), int(offset), draft.decode("utf-8", "surrogatepass"))
         return Position(epoch.decode(), int(offset)), [int(head or 0) for head in heads]
-
-    def _remember(self, draft: DraftId, now: float) -> None:
-        self._unanswered.setdefault(draft, now)
-        if len(self._unanswered) > UNANSWERED_LIMIT:
-            del self._unanswered[next(iter(self._unanswered))]
 
     def _doubt(self, stream: Stream) -> None:
         self._doubtful[stream] = None
@@ -263,6 +224,7 @@ class RedisJournal:
             self._inflow.push(Notice(NoticeKind.BEHIND, stream.namespace))
 
 
-def _fresh() -> bytes:
-    """Eight characters for the epoch that the script may have to begin."""
-    return secrets.token_hex(4).encode()
+def _failed(error: Exception) -> asyncio.Future[Any]:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    answer.set_exception(error)
+    return answer

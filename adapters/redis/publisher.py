@@ -173,9 +173,7 @@ class Publisher:
             wire.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _probe(self, wire: Wire, now: float) -> None:
-        answer: Future[Any] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_look_away)
-        order = Order(packed(b"PING"), answer)
+        order = Order(packed(b"PING"), ignored())
         order.due = now + PATIENCE_SECONDS
         order.written_at = now
         self._probed = True
@@ -271,6 +269,13 @@ class Publisher:
             self._waiting_bytes = 0
         for order in flying:
             _fail(order, error)
+
+
+def ignored() -> Future[Any]:
+    """An answer whose failure is nobody's."""
+    answer: Future[Any] = asyncio.get_running_loop().create_future()
+    answer.add_done_callback(_look_away)
+    return answer
 
 
 def _fail(order: Order, error: OutsideError) -> None:

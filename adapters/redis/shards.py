@@ -64,6 +64,31 @@ class Shards:
             self._sharded = bool(answer and answer[0])
         return self._sharded
 
+    @property
+    def is_sharded(self) -> bool:
+        """What ``sharded`` answered last."""
+        return bool(self._sharded)
+
+    def at_hand(self, key: bytes) -> Address | None:
+        """The server that has this key, where nothing has to be asked before something is sent there. Raises
+        OutsideError."""
+        if self._closed:
+            raise OutsideError("The bus is closed")
+        if self._sharded is None:
+            return None
+        return self._on_map(key) if self._address.seeds else self._address
+
+    def knows(self, address: Address, script: Script) -> bool:
+        """Was this script sent there?"""
+        known = self._known.get(address)
+        return known is not None and script.sha in known
+
+    def _on_map(self, key: bytes) -> Address | None:
+        if self._old:
+            return None
+        slot = key_slot(key)
+        return next((self._by_node[node] for first, last, node in self._map if first <= slot <= last), None)
+
     async def address_of(self, key: bytes) -> Address:
         """The server (or the Sentinels' service) that has this key. Raises OutsideError."""
         if self._closed:
@@ -72,10 +97,9 @@ class Shards:
             return self._address
         if self._old:
             await self._refresh()
-        slot = key_slot(key)
-        for first, last, node in self._map:
-            if first <= slot <= last:
-                return self._by_node[node]
+        found = self._on_map(key)
+        if found is not None:
+            return found
         self.distrust()
         raise OutsideError("Redis serves no such slot now", retry_after=RETRY_SECONDS)
 
@@ -84,25 +108,26 @@ class Shards:
         for attempt in range(ATTEMPTS):
             address = await self.address_of(key)
             try:
-                return await self._publisher(address).send(*command)
-            except CommandRefused as refusal:
-                moved = isinstance(refusal.error, exceptions.MovedError)
-                if isinstance(
-                    refusal.error, exceptions.AskError | exceptions.ClusterDownError
-                ):  # MOVED is an ASK there
-                    self.distrust()
-                if not moved or attempt + 1 == ATTEMPTS:
-                    self._tell(command[0], address, refusal)
-                    raise
-            except LoginRefused:
-                self.distrust()
-                raise
+                return await self.publisher(address).send(*command)
             except OutsideError as failure:
-                self.distrust()
-                if failure.retry_after is None and not self._closed:  # its server has left the Cluster
-                    raise OutsideError("Redis is elsewhere now", retry_after=RETRY_SECONDS) from None
-                raise
+                told = self.explained(command[0], address, failure)
+                moved = isinstance(failure, CommandRefused) and isinstance(failure.error, exceptions.MovedError)
+                if not moved or attempt + 1 == ATTEMPTS:
+                    raise told from None
         raise AssertionError("unreachable")
+
+    def explained(self, word: bytes, address: Address, failure: OutsideError) -> OutsideError:
+        """What whoever sent this command there is to be told of its failure. Where it shows that the map may be old,
+        the next command fetches it; an operator is told what to do."""
+        if isinstance(failure, CommandRefused):
+            if isinstance(failure.error, exceptions.AskError | exceptions.ClusterDownError):  # MOVED is an ASK there
+                self.distrust()
+            self._tell(word, address, failure)
+            return failure
+        self.distrust()
+        if failure.retry_after is None and not isinstance(failure, LoginRefused) and not self._closed:
+            return OutsideError("Redis is elsewhere now", retry_after=RETRY_SECONDS)  # its server has left the Cluster
+        return failure
 
     def _tell(self, word: bytes, address: Address, refusal: CommandRefused) -> None:
         """An operator is told what to do: a line a minute for each command and reason, as long as it lasts."""
@@ -126,7 +151,7 @@ class Shards:
             known = self._known.setdefault(address, set())
             if script.sha not in known:
                 known.add(script.sha)
-                self._publisher(address).post(b"SCRIPT", b"LOAD", script.text)
+                self.publisher(address).post(b"SCRIPT", b"LOAD", script.text)
             try:
                 return await self.send(keys[0], *command)
             except CommandRefused as refusal:
@@ -148,7 +173,8 @@ class Shards:
         self._publishers.clear()
         await asyncio.gather(*(publisher.close() for publisher in publishers))
 
-    def _publisher(self, address: Address) -> Publisher:
+    def publisher(self, address: Address) -> Publisher:
+        """The way there. Raises OutsideError."""
         if self._closed:
             raise OutsideError("The bus is closed")
         publisher = self._publishers.get(address)
@@ -185,6 +211,14 @@ class Shards:
         gone = [self._publishers.pop(address) for address in list(self._publishers) if address not in kept]
         self._known = {address: known for address, known in self._known.items() if address in kept}
         await asyncio.gather(*(publisher.close() for publisher in gone))
+
+
+def is_elsewhere(error: OutsideError) -> bool:
+    """Was it not carried out because the slot has moved, or the script is not known there? Then ``send`` and ``run``
+    find the way."""
+    return isinstance(error, CommandRefused) and isinstance(
+        error.error, exceptions.MovedError | exceptions.NoScriptError
+    )
 
 
 async def _slots(address: Address) -> Any:

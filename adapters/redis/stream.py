@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,10 @@ class Stream:
         self._begun = 0
         self._heard, self._told = Heard(), Heard()
         """Which entries, and which volatile emissions, of each node came in."""
+        self.slow = self.slow_told = 0
+        """Drafts, and volatile emissions, that are on their way by a task."""
+        self.fresh = _fresh()
+        """Eight characters for the epoch that the script may have to begin; others when it has."""
         self.ear = Ear(
             shared.shards, self.keys.log, shared.inflow, hear=self._hear, broken=self._broken, back=self._back
         )
@@ -111,6 +116,8 @@ class Stream:
 
     def learn(self, epoch: str, offset: int, draft: str = "") -> None:
         """The log was seen to have come so far."""
+        if epoch != self.seen.epoch and epoch.endswith(self.fresh.decode()):
+            self.fresh = _fresh()
         if self.seen.take(epoch, offset, draft):
             self._heard.clear()
             self._all_read(Position(epoch, offset))
@@ -199,3 +206,7 @@ class Stream:
         self._returning = True
         self._shared.changed()
         self._shared.doubtful(self)
+
+
+def _fresh() -> bytes:
+    return secrets.token_hex(4).encode()

@@ -7,6 +7,7 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -79,9 +80,16 @@ class Prober(WebSocketGuest):
         self.at.setdefault(str(id), monotonic())
 
 
+def _all_here(side: list[Prober]) -> bool:
+    return all(one.is_here for one in side)
+
+
 class Break:
-    def __init__(self, kind: str, seconds: float, folder: Path, patience_seconds: float = 3.0) -> None:
-        self.kind, self.seconds, self.folder, self.patience = kind, seconds, folder, patience_seconds
+    def __init__(
+        self, kind: str, seconds: float, folder: Path, patience_seconds: float = 3.0, calm_seconds: float = CALM_SECONDS
+    ) -> None:
+        self.kind, self.seconds, self.folder = kind, seconds, folder
+        self.patience, self.calm = patience_seconds, calm_seconds
         self.begun = self.over = float("inf")
         self.acknowledged, self.delivered = Times(), Times()
         self._sent: dict[str, float] = {}
@@ -110,14 +118,14 @@ class Break:
 
     async def _measure(self, redis: RedisServer) -> Measured:
         world = self.near[0].world
-        everybody = (*self.near, *self.far)
-        for each in (world, self.far[0].world):
-            assert await each.until(lambda: all(one.is_here for one in everybody), 20), "not everybody came"
+        for side in (self.near, self.far):
+            here = partial(_all_here, side)
+            assert await side[0].world.until(here, 20), "not everybody came"
         talking = [
             asyncio.ensure_future(self._talk(f"k{one}-", one, KEPT_PER_SECOND / 4, False)) for one in range(1, 5)
         ]
         talking.append(asyncio.ensure_future(self._talk("v-", 0, ASKED_PER_SECOND, True)))
-        await world.pause(CALM_SECONDS)
+        await world.pause(self.calm)
         size = self._resident()
         self.begun = monotonic()
         await self._break(redis)
@@ -126,7 +134,7 @@ class Break:
         self.over = monotonic()
         await self._mend(redis)
         healed = await self._healed(monotonic())
-        await world.pause(1.0)
+        await world.pause(self.calm / 2)
         for task in talking:
             task.cancel()
         if self._work:

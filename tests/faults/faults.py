@@ -16,8 +16,6 @@ from tests.redis_server import RedisServer
 
 FREEZE_SECONDS = 10.0
 SHORT_FREEZE_SECONDS = (0.3, 4.0)
-PAUSE_SECONDS = (0.5, 2.0)
-"""Between two strikes."""
 CUTS_PER_SECOND = 0.08
 """Of each client, at random, where sockets are cut."""
 REDIS = ("killed", "emptied", "frozen", "subscribers")
@@ -43,6 +41,10 @@ class Plan:
     strikes: int
     longest: float = 5.0
     """Seconds that Redis or a node is away when it was killed."""
+    in_turn: bool = False
+    """One kind after the other; otherwise any of them, at random."""
+    pause: tuple[float, float] = (0.5, 2.0)
+    """Seconds between two strikes, and after the last."""
 
     @classmethod
     def of(cls, seed: int, kinds: tuple[str, ...] = KINDS) -> Plan:
@@ -74,10 +76,10 @@ class Storm:
         """One strike after the other, each with its end."""
         self._longest = plan.longest
         for number in range(plan.strikes):
-            kind = self.chance.choice(plan.kinds)
+            kind = plan.kinds[number % len(plan.kinds)] if plan.in_turn else self.chance.choice(plan.kinds)
             long = kind == "frozen" and (len(plan.kinds) == 1 or number == 0) and plan.longest >= FREEZE_SECONDS / 2
             await self._strike(kind, long)
-            await self.world.pause(self.chance.uniform(*PAUSE_SECONDS))
+            await self.world.pause(self.chance.uniform(*plan.pause))
 
     async def _strike(self, kind: str, long: bool) -> None:
         strikes: dict[str, Callable[[], Awaitable[None]]] = {

@@ -21,10 +21,14 @@ WAITING_LIMIT: Final = 1_000
 """Entries that wait for a missing one; more are dropped here and read from the log."""
 PATIENCE_SECONDS: Final = 0.1
 """What a missing entry has to come by itself: two connections to one Redis differ by less."""
-IDS_LIMIT: Final = 10_000
-"""Ids of what was delivered, against repeats under a new position (after a log was lost)."""
+IDS_LIMIT: Final = 2_000
+"""Numbers of each node that came out, against repeats under a new position (after a log was lost): twice what a node
+offers anew. So however many nodes offer anew at once, none has another's forgotten."""
 NODES_LIMIT: Final = 1_000
-"""Nodes of which the newest number is remembered; each start of a process is one."""
+"""Nodes of which that is remembered; each start of a process is one. Who has been silent for longest is forgotten."""
+ALL_IDS_LIMIT: Final = 200_000
+"""Numbers of all nodes together, about 30 MB: what a hundred nodes can offer anew. Beyond it those of nodes that are
+silent for longest are forgotten (of them only the newest is known then)."""
 SETTLED_SECONDS: Final = 20.0
 """After a log was lost: until then what others offer anew may still come in between what is new."""
 
@@ -46,6 +50,16 @@ class Progress:
     """Something of these channels is gone for ever: their members are not complete any more."""
 
 
+class _Node:
+    """What came out of one node."""
+
+    __slots__ = ("ids", "newest")
+
+    def __init__(self) -> None:
+        self.newest = -1
+        self.ids: OrderedDict[int, Position] = OrderedDict()
+
+
 class Merge:
     """One namespace on one node. Times are the caller's, in seconds."""
 
@@ -61,15 +75,15 @@ class Merge:
         self._hole: tuple[int, int, float] | None = None
         self._read: int | None = None
         self._read_to = 0
-        self._ids: OrderedDict[DraftId, Position] = OrderedDict()
+        self._nodes: OrderedDict[str, _Node] = OrderedDict()
+        self._ids = 0
         self._past: OrderedDict[str, None] = OrderedDict()
         self._in_doubt = False
         self.behind = False
         """Set it where a channel is watched from before what came out: it is so until that was compared, or read."""
-        self._newest: OrderedDict[str, int] = OrderedDict()
-        """The newest number of each node that came out."""
         self._old: dict[str, int] = {}
-        """The same when a log was lost: what is offered anew was in that one before what came out here."""
+        """The newest number of each node when a log was lost: what is offered anew was in that one before what came out
+        here."""
         self._now = 0.0
         self._settled_at = 0.0
 
@@ -221,7 +235,7 @@ class Merge:
         self.behind = False
         progress.lost |= self._seen.keys()
         if self._now >= self._settled_at:
-            self._old = dict(self._newest)
+            self._old = {name: node.newest for name, node in self._nodes.items()}
         self._settled_at = self._now + SETTLED_SECONDS
         return True
 
@@ -275,21 +289,39 @@ class Merge:
         for channel in fresh:
             self._seen[channel] = offset
         self.upto = max(self.upto, offset)
-        if self._ids.setdefault(entry.draft.id, entry.position) != entry.position:
-            return  # offered again after a log was lost; whoever is here has it
-        if len(self._ids) > IDS_LIMIT:
-            self._ids.popitem(last=False)
-        if self._is_old(entry.draft.id):
-            return
-        progress.deliver.append(Delivery(entry, fresh))
+        if self._is_new(entry.draft.id, entry.position):
+            progress.deliver.append(Delivery(entry, fresh))
 
-    def _is_old(self, id: DraftId) -> bool:
-        """Was it in a lost log, before something that came out here? Who is here and was in its room then has heard it,
-        perhaps on another node; nodes say what they say in the order of their numbers."""
-        node, number = id
-        if number <= self._old.get(node, -1):
-            return True
-        self._newest[node] = max(number, self._newest.pop(node, -1))
-        if len(self._newest) > NODES_LIMIT:
-            self._newest.popitem(last=False)
-        return False
+    def _is_new(self, id: DraftId, position: Position) -> bool:
+        """Not what is offered again after a log was lost: whoever is here has it. Nor what was in a lost log before
+        something that came out here: who is here and was in its room then has heard it, perhaps on another node, for
+        nodes say what they say in the order of their numbers."""
+        name, number = id
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node()
+            if len(self._nodes) > NODES_LIMIT:
+                self._ids -= len(self._nodes.popitem(last=False)[1].ids)
+        else:
+            self._nodes.move_to_end(name)
+        is_old = number <= self._old.get(name, -1)
+        known = node.ids.get(number)
+        if known is not None:  # the same one may come out for another of its channels
+            return known == position and not is_old
+        node.ids[number] = position
+        self._ids += 1
+        if len(node.ids) > IDS_LIMIT:
+            node.ids.popitem(last=False)
+            self._ids -= 1
+        elif self._ids > ALL_IDS_LIMIT:
+            self._forget_silent()
+        if not is_old:
+            node.newest = max(number, node.newest)
+        return not is_old
+
+    def _forget_silent(self) -> None:
+        for node in self._nodes.values():
+            if node.ids:
+                self._ids -= len(node.ids)
+                node.ids.clear()
+                return

@@ -21,7 +21,7 @@ SpoolPolicy = Literal["drop_oldest", "drop_newest"]
 RECENT_SECONDS: Final = 10.0
 """What was kept is offered once more when a log turns out to be lost: a replica lags by less, an fsync is a second."""
 RECENT_LIMIT: Final = 1_000
-"""Such items; every node remembers the ids of ten times as many, and so tells none of them twice."""
+"""Such items; every node remembers twice as many of each node, and so tells none of them twice."""
 RECENT_BYTES: Final = 1 << 22
 
 

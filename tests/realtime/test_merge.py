@@ -367,6 +367,41 @@ def test_while_others_may_still_offer_anew_a_second_loss_proves_nothing_more() -
     assert offsets(mine.stored([told(three, "h", 1)], Position("h", 1), 30)) == []
 
 
+def offered_anew(mine: Merge, epoch: str, nodes: int, numbers: range, now: float) -> int:
+    """How many of these came out: of each node, and all nodes at once."""
+    before = mine.upto
+    stored = Log(epoch)
+    entries = [
+        stored.append(Draft((f"n{node}", number), "/", ("a",), (), "e", b"[]", 0), 0)
+        for number in numbers
+        for node in range(nodes)
+    ]
+    if before == 0:
+        mine.stored([], Position(epoch, 0), now)
+    return sum(len(mine.live(entry, now).deliver) for entry in entries)
+
+
+@pytest.mark.parametrize("nodes", [2, 15])
+def test_however_many_nodes_offer_anew_nothing_comes_out_twice(nodes: int) -> None:
+    """Also after a second loss, while only the numbers themselves tell what came out."""
+    mine = merge("a")
+    assert offered_anew(mine, "e", nodes, range(1_000), 0) == 1_000 * nodes
+    mine.back(Position("f", 0))
+    assert offered_anew(mine, "f", nodes, range(2_000), 1) == 1_000 * nodes, "the second half is new"
+    mine.back(Position("g", 0))
+    assert offered_anew(mine, "g", nodes, range(1_000, 2_001), SETTLED_SECONDS / 2) == nodes, "one of each is new"
+
+
+def test_what_is_remembered_of_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.merge.ALL_IDS_LIMIT", 100)
+    monkeypatch.setattr("realtime.merge.NODES_LIMIT", 30)
+    mine = merge("a")
+    assert offered_anew(mine, "e", 50, range(10), 0) == 500
+    assert len(mine._nodes) == 30
+    assert mine._ids == sum(len(node.ids) for node in mine._nodes.values()) <= 100
+    assert all(node.newest == 9 for node in list(mine._nodes.values())[1:])
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_it_is_behind_until_what_was_said_before_was_compared_and_read(missing: int) -> None:
     log, mine = Log("e"), merge("a", patience=0)

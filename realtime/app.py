@@ -22,7 +22,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from realtime.backplane import BUS_HOOKS
 from realtime.descriptors import quieten_asyncio
 from realtime.docs import add_docs
 from realtime.drops import Dropped
@@ -33,6 +32,7 @@ from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.namespace import Namespace
 from realtime.plug import find, find_bus, find_journal, find_sessions, find_signed_bus
+from realtime.pulse import BUS_HOOKS
 from realtime.redaction import hide_queries
 from realtime.roster import BusManager
 from realtime.server import Server
@@ -135,15 +135,13 @@ class Realtime:
     def hook(self, name: str) -> Callable[[Hooked], Hooked]:
         """Register a function, async or not, that takes nothing: ``@realtime.hook("bus_lost")``. It is called when the
         bus has not answered for longer than ``bus_patience_seconds``, so that this instance goes on alone, and as
-        ``bus_regained`` when it is back; where namespaces with recovery are shared by instances. Raises UsageError for
-        another name.
+        ``bus_regained`` when it is back, whether namespaces have recovery or not. Raises UsageError for another name.
         """
         if name not in BUS_HOOKS:
             raise UsageError(f"a hook of the server is one of {', '.join(BUS_HOOKS)}; {name!r} came")
 
         def register(function: Hooked) -> Hooked:
-            if self.server.backplane is not None:
-                self.server.backplane.hooks[name].append(function)
+            self.server.bus_hooks.hooks[name].append(function)
             return function
 
         return register

@@ -27,6 +27,7 @@ from realtime.metrics import Metrics
 from realtime.mirror import Mirror
 from realtime.ports import Journal
 from realtime.positions import Position
+from realtime.pulse import BusHooks
 from realtime.settings import Settings
 
 logger = logging.getLogger("realtime.bus")
@@ -35,9 +36,6 @@ OpenJournal = Callable[[str], Journal]
 """``open(node)``: connects to nothing yet. Once for each event loop that the node comes to live on."""
 HAND_OVER_SECONDS: Final = 1.0
 """At the end: what the last disconnect hooks said is handed over, if that takes no longer."""
-BUS_HOOKS: Final = ("bus_lost", "bus_regained")
-"""Called on our loop when the node goes on alone, and when it does not any more."""
-Hook = Callable[[], object]
 
 
 class Backplane:
@@ -51,11 +49,13 @@ class Backplane:
         settings: Settings,
         metrics: Metrics,
         dumps: Callable[[Any], str] | None = None,
+        bus: BusHooks | None = None,
     ) -> None:
         self.node = node
         self.journal: Journal | None = None
         self.lanes: dict[str, Lane] = {}
-        self.hooks: dict[str, list[Hook]] = {name: [] for name in BUS_HOOKS}
+        self._bus = bus or BusHooks()
+        self.hooks = self._bus.hooks
         self._open = open_journal
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +63,6 @@ class Backplane:
         self._lock = Lock()
         self._follower: asyncio.Task[None] | None = None
         self._lost = False
-        self._running: set[asyncio.Future[Any]] = set()
         numbers = count(1)
         self._shared = Shared(
             node=node, hub=hub, settings=settings, metrics=metrics, clock=monotonic, dumps=dumps,
@@ -196,7 +195,7 @@ class Backplane:
             await journal.close()
         await end_tasks(follower)
 
-    # --- hooks and numbers
+    # --- numbers, and whether it is alone
 
     def _all(self) -> list[Lane]:
         return list(self.lanes.values())
@@ -216,20 +215,4 @@ class Backplane:
             logger.warning(words, lane.outgoing.trouble, lane.namespace)
         else:
             logger.warning("the bus is back: what was said meanwhile is handed over")
-        for hook in self.hooks["bus_lost" if lost else "bus_regained"]:
-            self._run_hook(hook)
-
-    def _run_hook(self, hook: Hook) -> None:
-        try:
-            made = hook()
-            if asyncio.iscoroutine(made):
-                running = asyncio.ensure_future(made)
-                self._running.add(running)
-                running.add_done_callback(self._hook_ended)
-        except Exception:
-            logger.exception("a hook of the bus failed")
-
-    def _hook_ended(self, running: asyncio.Future[Any]) -> None:
-        self._running.discard(running)
-        if not running.cancelled() and running.exception() is not None:
-            logger.error("a hook of the bus failed", exc_info=running.exception())
+        self._bus.report("log", lost)

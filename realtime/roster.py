@@ -11,6 +11,7 @@ import base64
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextvars import Context
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -27,6 +28,7 @@ from realtime.hub import Hub
 from realtime.metrics import Metrics
 from realtime.names import Reason
 from realtime.ports import Bus
+from realtime.pulse import feel
 from realtime.rooms import Target
 from realtime.session import State
 from realtime.stock_messages import RefusedWriting, writing_of
@@ -138,10 +140,19 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
         self.metrics = metrics
         self.hub = Hub(metrics)  # empty, until a server brings its own; one that only writes never has another
         self.thread: asyncio.Task[None] | None = None
+        self._pulse: asyncio.Task[None] | None = None
         self._away = self._deaf = False
         self._trying: asyncio.Task[bool] | None = None
         self._asked: dict[int, Callable[..., Any]] = {}
         self._questions = count(1)
+
+    def initialize(self) -> None:
+        """Listen from now on, and notice when the bus is away."""
+        super().initialize()
+        hooks, patience = self.server.bus_hooks, self.server.settings.bus_patience_seconds
+        feeling = feel(self.bus.ping, patience, lambda lost: hooks.report("bus", lost))
+        # A context of its own: the first caller's request would otherwise be kept for good.
+        self._pulse = asyncio.get_running_loop().create_task(feeling, name="pulse of the bus", context=Context())
 
     async def emit(
         self,
@@ -319,8 +330,9 @@ class BusManager(AsyncPubSubManager, LocalManager):  # type: ignore[misc]
     async def stop(self) -> None:
         """Stop listening and let go of the bus. Repeats do nothing."""
         thread, self.thread = self.thread, None
-        if self._trying is not None:
-            self._trying.cancel()
+        for asking in (self._trying, self._pulse):
+            if asking is not None:
+                asking.cancel()
         await self.bus.close()  # ends the listening; a client library may swallow a cancellation while it connects
         if thread is not None:
             thread.cancel()

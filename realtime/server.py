@@ -28,6 +28,7 @@ from realtime.namespace import Namespace, name_of
 from realtime.outbox import bounds_of
 from realtime.plug import find
 from realtime.ports import Journal
+from realtime.pulse import BusHooks
 from realtime.returning import Returning
 from realtime.rooms import Target
 from realtime.roster import adopt, args_of, is_alone, skipped
@@ -90,8 +91,8 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         self.raw_dialect: Dialect = OffsetRaw()
         self.recovery = recovery
         self.returning = Returning(self.hub, self.metrics, self.settings, self._dialect, getattr(json, "dumps", None))
-        self.node = self.returning.node
-        self.missed = self.returning.missed
+        self.node, self.missed = self.returning.node, self.returning.missed
+        self.bus_hooks = BusHooks()
         self.backplane: Backplane | None = None
         if open_journal is not None:
             self.backplane = self._join_others(open_journal, open_sessions, getattr(json, "dumps", None))
@@ -110,7 +111,7 @@ class Server(Hosting, socketio.AsyncServer):  # type: ignore[misc]
         self.overrides: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 
     def _join_others(self, open_journal: OpenJournal, open_sessions: OpenSessions | None, dumps: Any) -> Backplane:
-        backplane = Backplane(open_journal, self.node, self.hub, self.settings, self.metrics, dumps)
+        backplane = Backplane(open_journal, self.node, self.hub, self.settings, self.metrics, dumps, self.bus_hooks)
         self.returning.elsewhere = backplane.keep
         if open_sessions is not None:
             self.returning.open_store(open_sessions, backplane.newest)

@@ -47,11 +47,15 @@ class Wire:
 class FaultySessions(MemorySessions):
     """``away``: it answers nothing but errors. ``deaf``: nobody tells it anything."""
 
-    away = False
+    away = deaf = False
     gate: asyncio.Event | None = None
     """The next claim waits for it."""
     answer: asyncio.Event | None = None
     """The answer to the next claim waits for it."""
+
+    def hear(self, notice: Any) -> None:
+        if not self.deaf:
+            super().hear(notice)
 
     def _check(self) -> None:
         if self.away:

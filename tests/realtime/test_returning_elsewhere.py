@@ -98,6 +98,47 @@ async def test_of_two_that_show_one_pid_on_two_nodes_one_goes_on() -> None:
         assert [alice.told, twin.told] in ([[1], []], [[], [1]])
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_both_are_told_that_they_go_on_only_where_one_takes_over_from_the_other(told: bool) -> None:
+    """Whoever comes right behind. The first is closed with 4504, at the latest when its node writes it down again."""
+    async with houses("a", "b", "c", recovery_window_seconds=0.6) as (a, b, c):
+        first = await a.guest(user="alice")
+        await first.say("join", "lobby")
+        second = Guest(c.server, user="alice")
+        second.pid = first.pid
+        first.cut()
+        await until(lambda: a.has_written)
+        assert (await moved(first, b).come())["recovered"] is True
+        await until(lambda: b.has_written)
+        b.sessions[-1].deaf = not told
+        assert (await second.come())["recovered"] is True
+        await until(lambda: first.client.wire.closed is not None)
+        assert first.client.wire.closed == (4504, "replaced by another connection")
+        assert "41/chat," in first.client.wire.frames, "stock clients read this, and stay away"
+        assert b.hooks("disconnected") == [("replaced", True)]
+        await a.chat.emit("note", 1, to="lobby")
+        assert await second.catch_up() == [1]
+        assert not b.server.hub.namespaces.get("/chat")
+
+
+async def test_who_comes_while_another_is_just_taking_it_starts_clean() -> None:
+    async with houses("a", "b", "c") as (a, b, c):
+        first = await a.guest(user="alice")
+        second = Guest(c.server, user="alice")
+        second.pid = first.pid
+        first.cut()
+        await until(lambda: a.has_written)
+        answer = b.sessions[-1].answer = asyncio.Event()
+        coming = asyncio.ensure_future(moved(first, b).come())
+        await until(lambda: b.sessions[-1].answer is None)
+        data = await second.come()
+        assert (data["recovered"], data["reason"]) == (False, "unknown")
+        answer.set()
+        assert (await coming)["recovered"] is True
+        await until(lambda: b.has_written and c.has_written)
+        assert (first.client.wire.closed, second.client.wire.closed) == (None, None)
+
+
 async def test_what_is_no_pid_of_ours_is_not_looked_for() -> None:
     async with houses("a") as (a,):
         a.sessions[-1].away = True

@@ -23,6 +23,9 @@ TURN: Final = 256
 BATCH_BYTES: Final = 1 << 20
 """One answer carries at most about this much; what is left waits for the next poll."""
 
+PONG: Final = b"3"
+LEAVE: Final = b"41"
+"""A DISCONNECT of Socket.IO."""
 LULL_SECONDS: Final = 0.1
 """JavaScript clients take in a refused POST a timer's turn later than the answer to a poll. The poll that is pending
 when a body was too big ends after that, so that the client knows why: else it hears of an end without a reason."""
@@ -216,8 +219,10 @@ class Polling:
         await answer.send(200, b"ok", (b"content-type", b"text/html"))
 
     async def _post_too_late(self, door: Door, sid: str, receive: Receive, answer: Answer) -> None:
-        """A stock client that reads that it is sent away says good-bye, and a browser would show an error for it."""
-        if await _body(receive, door.message_limit) != CLOSE.encode():
+        """A stock client that reads that it is sent away says good-bye, or it was just answering a ping, and a browser
+        would show an error for it."""
+        body = await _body(receive, door.message_limit)
+        if body is None or not all(map(_says_nothing, body.split(SEPARATOR.encode()))):
             door.find(sid)  # it is not here any more: what else it said was not taken
         await answer.send(200, b"ok", (b"content-type", b"text/html"))
 
@@ -269,6 +274,11 @@ def _takes_gzip(accepted: str | None) -> bool:
         if name.strip() == "gzip":
             return not weight or weight.partition("=")[2].strip(" 0.") != ""
     return False
+
+
+def _says_nothing(frame: bytes) -> bool:
+    """Good-bye to everything or to a namespace, and the answer to a ping: nothing is lost with them."""
+    return frame in (CLOSE.encode(), PONG) or frame.startswith(LEAVE)
 
 
 def _poll_wire(link: Link) -> PollWire:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from realtime.codecs import CLOSE_FRAME, PING_FRAME, Dialect, Encoded, json_text, text
 from realtime.endings import note_limit
@@ -30,6 +30,11 @@ IDLE_PER_SECOND = 10
 """NOOPs and unasked pongs that are taken; ten times as many at once."""
 UNKNOWN_NAMESPACES = 2_000
 """CONNECTs to what does not exist, in the life of a connection, before it is ended (4429)."""
+TOLD: Final = frozenset(
+    {CloseCode.DONE, CloseCode.GOING_AWAY, CloseCode.TOO_FAST, CloseCode.TOO_SLOW, CloseCode.DRAINING}
+)
+"""Ends of ours after which who polls is answered once more, as by Node: a session that is unknown would be an
+error in a browser's console. Who was silent for too long is unknown at once, as there."""
 STRAY_ACKS = 100
 """Acknowledgements that nobody asked for, before the connection is ended."""
 
@@ -304,24 +309,27 @@ class Connection(Session):
     def close(self, code: int, text: str, reason: str) -> None:
         was_closed = self.closed
         super().close(code, text, reason)
-        if self.closed and not was_closed and 4500 <= code < 5000:
-            self._leave_words()
+        if self.closed and not was_closed:
+            self._leave_words(code)
 
-    def _leave_words(self) -> None:
-        """Who polls, and is not just now asking, is told with its next poll that it is to stay away."""
-        if self.wire is None or self.wire.name != "polling":
+    def _leave_words(self, code: int) -> None:
+        """Who polls, and is not just now asking, is told with its next poll that this is over, or to stay away."""
+        stays_away = 4500 <= code < 5000
+        if self.wire is None or self.wire.name != "polling" or not (stays_away or code in TOLD):
             return
         self.core.leaving.end(self.id, monotonic())
         self.outbox.detach()
         words = []
         while (encoded := self.outbox.take()) is not None:
             words.append(encoded)
-        if len(words) > 1:  # more than the good-bye of Engine.IO, which an unknown session says as well
+        if len(words) > stays_away:  # who broke the protocol and was in no namespace is unknown from now on
             dropped = self.core.leaving.keep(self.id, words, monotonic())
             if dropped:
                 self.core.metrics.drops.add("last_words", amount=dropped)
 
     def _said_goodbye(self) -> None:
+        if self.wire is not None and self.wire.name == "polling" and not self.outbox.free:
+            self.core.leaving.overtake(self.id, monotonic())
         self.lost(Reason.TRANSPORT_CLOSE)
         if self.wire is not None:
             self.wire.close(CloseCode.DONE, "")

@@ -133,7 +133,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
                 logger.warning("refused, %s: %s (and %d more since the last such line)", reason, words, more)
 
     def _is_leaving(self, sid: str, method: str) -> bool:
-        return self.core.leaving.waits_for(sid) if method == "GET" else method == "POST" and self.has_ended(sid)
+        if method == "GET":
+            return self.core.leaving.waits_for(sid, monotonic())
+        return method == "POST" and self.has_ended(sid)
 
     def has_ended(self, sid: str) -> bool:
         return self.core.leaving.has_ended(sid, monotonic())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from realtime.codecs import NOOP_FRAME
 from realtime.encoded import Encoded
 from realtime.recent import Recent
 
@@ -20,6 +21,10 @@ BYTES: Final = 1 << 23
 """The same in bytes: what still waited for a client is kept with its last words."""
 CLIENT_BYTES: Final = 1 << 16
 """Of one client. What waited longest gives way."""
+OVERTAKEN: Final = 5_000
+"""Clients that said good-bye while none of their polls was here; the oldest are forgotten."""
+OVERTAKEN_SECONDS: Final = 5.0
+"""What a poll may take that left a client before its good-bye did, on another connection."""
 
 
 class Leaving:
@@ -32,6 +37,7 @@ class Leaving:
         self._bytes = 0
         self._kept: dict[str, tuple[float, Sequence[Encoded]]] = {}
         self._ended: Recent[bool] = Recent(packets, KEEP_SECONDS)
+        self._overtaken: Recent[bool] = Recent(OVERTAKEN, OVERTAKEN_SECONDS)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -43,6 +49,10 @@ class Leaving:
     def has_ended(self, id: str, now: float) -> bool:
         """Was it ended by us a short time ago?"""
         return self._ended.get(id, now) is not None
+
+    def overtake(self, id: str, now: float) -> None:
+        """This client says good-bye, and its poll may still be on its way: that one is answered, once."""
+        self._overtaken.put(id, True, now)
 
     def keep(self, id: str, words: Sequence[Encoded], now: float) -> int:
         """Until the client polls, or its time is over. Answers how many others had to give way."""
@@ -60,13 +70,15 @@ class Leaving:
     def claim(self, id: str, now: float) -> Sequence[Encoded] | None:
         """The last words of this session, once; None where there are none, or no longer."""
         if id not in self._kept:
-            return None
+            overtaken = self._overtaken.get(id, now)
+            self._overtaken.forget(id)
+            return None if overtaken is None else (NOOP_FRAME,)
         until, words = self._pop(id)
         return words if now < until else None
 
-    def waits_for(self, id: str) -> bool:
+    def waits_for(self, id: str, now: float) -> bool:
         """Is there something to be claimed, or was there a short time ago?"""
-        return id in self._kept
+        return id in self._kept or self._overtaken.get(id, now) is not None
 
     def _forget_old(self, now: float) -> None:
         while self._kept:

@@ -218,8 +218,48 @@ async def test_goodbye_is_answered_and_ends_the_pending_poll() -> None:
     assert (posted.status, posted.body) == (200, b"ok")
     await asyncio.wait_for(done, 5)
     assert (pending.status, pending.body) == (200, b"6")
+    assert told(await pollster.get()) == (400, {"code": 1, "message": "Session ID unknown"}), "it has its answer"
     await house.settle()
     assert house.ends == ["transport close"]
+
+
+async def test_a_poll_that_its_good_bye_has_overtaken_is_answered_once() -> None:
+    """They leave a browser on two connections; the session is over when the poll comes in."""
+    house = House()
+    pollster = Pollster(house)
+    await pollster.enter()
+    assert (await pollster.post(b"1")).status == 200
+    poll = await pollster.get()
+    assert (poll.status, poll.body) == (200, b"6")
+    assert told(await pollster.get()) == (400, {"code": 1, "message": "Session ID unknown"})
+    await house.settle()
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4429, 4430, 4440])
+async def test_who_is_ended_between_two_polls_is_told_once_with_what_waited(code: int) -> None:
+    house = House()
+    pollster = Pollster(house)
+    sid = await pollster.enter()
+    await house.server.emit("news", 1)
+    house.sessions[sid].close(code, "", "server disconnect")
+    for harmless in (b"1", b"3", b"41", b"41/chat,\x1e1"):
+        assert ((await pollster.post(harmless)).status, harmless) == (200, harmless)
+    assert told(await pollster.post(b'42["said"]')) == (400, {"code": 1, "message": "Session ID unknown"})
+    poll = await pollster.get()
+    words = ["1"] if code == 4430 else ['42["news",1]', "1"]
+    assert (poll.status, poll.body.decode().split(SEPARATOR)) == (200, words)
+    assert told(await pollster.get()) == (400, {"code": 1, "message": "Session ID unknown"})
+    await house.settle()
+
+
+@pytest.mark.parametrize("code", [4408, 1008])
+async def test_who_was_silent_for_too_long_is_unknown_at_once(code: int) -> None:
+    house = House()
+    pollster = Pollster(house)
+    sid = await pollster.enter()
+    house.sessions[sid].close(code, "", "ping timeout")
+    assert told(await pollster.get()) == (400, {"code": 1, "message": "Session ID unknown"})
+    await house.settle()
 
 
 async def test_a_server_that_raises_once_the_client_of_a_poll_is_gone_is_understood() -> None:

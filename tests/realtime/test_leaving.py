@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.codecs import Encoded, text
-from realtime.leaving import CLIENT_BYTES, KEEP_SECONDS, Leaving
+from realtime.codecs import NOOP_FRAME, Encoded, text
+from realtime.leaving import CLIENT_BYTES, KEEP_SECONDS, OVERTAKEN_SECONDS, Leaving
 
 
 def words(count: int = 2) -> Sequence[Encoded]:
@@ -16,10 +16,10 @@ def words(count: int = 2) -> Sequence[Encoded]:
 def test_last_words_are_said_once() -> None:
     leaving, last = Leaving(), words()
     assert leaving.keep("a", last, now=0) == 0
-    assert leaving.waits_for("a")
+    assert leaving.waits_for("a", now=1)
     assert leaving.claim("a", now=1) is last
     assert leaving.claim("a", now=1) is None
-    assert not leaving.waits_for("a")
+    assert not leaving.waits_for("a", now=1)
 
 
 def test_who_was_ended_is_known_for_a_short_time_and_not_too_many_are() -> None:
@@ -30,11 +30,24 @@ def test_who_was_ended_is_known_for_a_short_time_and_not_too_many_are() -> None:
     assert not leaving.has_ended("b", now=1 + KEEP_SECONDS)
 
 
+def test_a_poll_that_its_good_bye_has_overtaken_is_answered_once_and_soon() -> None:
+    leaving = Leaving()
+    for id in "ab":
+        leaving.overtake(id, now=0)
+    assert leaving.waits_for("a", now=1)
+    assert leaving.claim("a", now=1) == (NOOP_FRAME,)
+    assert leaving.claim("a", now=1) is None
+    assert not leaving.waits_for("a", now=1)
+    assert not leaving.waits_for("b", now=OVERTAKEN_SECONDS)
+    assert leaving.claim("b", now=OVERTAKEN_SECONDS) is None
+    assert not leaving.has_ended("a", now=1), "it ended itself"
+
+
 def test_who_was_never_here_is_told_nothing() -> None:
     leaving = Leaving()
     leaving.keep("a", words(), now=0)
     assert leaving.claim("b", now=0) is None
-    assert not leaving.waits_for("b")
+    assert not leaving.waits_for("b", now=0)
 
 
 def test_they_are_kept_for_a_short_time() -> None:
@@ -56,7 +69,7 @@ def test_whoever_comes_later_clears_away_what_is_over() -> None:
 def test_over_the_bound_the_oldest_give_way() -> None:
     leaving = Leaving(packets=5)
     assert [leaving.keep(id, words(), now=0) for id in "abc"] == [0, 0, 1]
-    assert [leaving.waits_for(id) for id in "abc"] == [False, True, True]
+    assert [leaving.waits_for(id, now=0) for id in "abc"] == [False, True, True]
     assert leaving.keep("long", words(6), now=0) == 3, "and what is longer than all of it is not kept at all"
     assert len(leaving) == 0
 
@@ -77,7 +90,7 @@ def test_over_the_bound_in_bytes_the_oldest_give_way() -> None:
     assert [leaving.keep(id, [text("x" * 400)], now=0) for id in "abc"] == [0, 0, 1]
     assert leaving.claim("b", now=0) is not None
     assert leaving.keep("d", [text("x" * 400)], now=0) == 0, "what was claimed counts no longer"
-    assert [leaving.waits_for(id) for id in "abcd"] == [False, False, True, True]
+    assert [leaving.waits_for(id, now=0) for id in "abcd"] == [False, False, True, True]
 
 
 @given(st.lists(st.tuples(st.sampled_from("kc"), st.sampled_from("abcdef"), st.integers(1, 4), st.integers(0, 30))))
@@ -93,4 +106,4 @@ def test_there_is_never_more_than_may_be(moves: list[tuple[str, str, int, int]])
             for name in [each for each in kept if each.startswith(id)]:
                 found = leaving.claim(name, now)
                 assert found is None or len(found) == kept[name]
-        assert sum(count for name, count in kept.items() if leaving.waits_for(name)) <= 8
+        assert sum(count for name, count in kept.items() if leaving.waits_for(name, now=0)) <= 8

@@ -21,7 +21,8 @@ CUTS_PER_SECOND = 0.08
 REDIS = ("killed", "emptied", "frozen", "subscribers")
 KINDS = ("sockets", *REDIS, "node")
 OTHERS = ("deploy", "failover", "owner")
-"""Only where asked for: a node ended in order; a Sentinel's master, and the owner of a Cluster's slot, killed."""
+"""Only where asked for: a node ended in order; a Sentinel's master, and the owner of a Cluster's slot, killed while its
+replica is behind."""
 ONCE = ("frozen", "failover", "owner")
 LAG_SECONDS = 1.0
 """At most so long the replica that is to take over has heard of nothing."""

@@ -68,6 +68,13 @@ def read_message(signer: Signer, namespace: str, data: bytes) -> Entry | Told | 
     raise RefusedMessage("unsigned")
 
 
+def read_head(data: bytes) -> tuple[str, int, int] | None:
+    """Epoch and offset that a message claims, and where its sealed draft begins; None for what is no entry."""
+    end = data.find(b"\n", 0, _HEAD_LIMIT)
+    head = _HEAD.fullmatch(data, 0, end) if end > 0 else None
+    return None if head is None else (head[1].decode(), int(head[2]), end + 1)
+
+
 def read_kept(signer: Signer, namespace: str, epoch: str, offset: int, previous: bytes, sealed: bytes) -> Entry:
     """What lies in the log of this namespace. Raises RefusedMessage, whatever the bytes are, and nothing else."""
     draft, _ = _read_draft(signer, _KEPT, namespace, sealed)

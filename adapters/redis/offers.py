@@ -143,7 +143,10 @@ class Offers:
         # Of a repeated one that has left the log: nothing of its channels lies between an entry and the one before it.
         previous = previous_offsets(before) if before else (place.offset - 1,) * len(draft.channels)
         self._out.count += 1
-        return Entry(draft, place, previous)
+        entry = Entry(draft, place, previous)
+        if what == b"new":
+            offer.stream.expect_own(entry, offer.arguments[0])
+        return entry
 
     def _refused(self, offer: _Append, address: Address, error: OutsideError) -> None:
         if is_elsewhere(error):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from adapters.redis.ear import Ear
 from adapters.redis.heard import Heard, Verdict
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import Keys, token
-from adapters.redis.message import NewLog, read_message
+from adapters.redis.message import NewLog, read_head, read_message
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.seen import Seen
 from adapters.redis.shards import Shards
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Told
 from realtime.positions import Channel, DraftId, Entry, Position
+
+OWN_LIMIT: Final = 1_000
+"""Own entries that are to come in; twice what is offered at a time."""
+OWN_BYTES: Final = 1 << 14
+"""Of each; what is longer is read, which takes long anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class Stream:
         self._came: dict[bytes, Position] = {}
         """By watched channel: everything of it up to here came in, or was told to be read from the log."""
         self._behind: dict[bytes, Position] = {}
+        self._own: dict[int, tuple[Entry, bytes]] = {}
+        """What this node has offered, by offset, with its seal, until it comes in; bounded."""
         self._last = Position("", 0)
         """The newest that came in since the subscription stood."""
         self._returning = False
@@ -123,9 +131,32 @@ class Stream:
             self._all_read(Position(epoch, offset))
             self._inflow.push(Notice(NoticeKind.EPOCH, self.namespace))
 
+    def expect_own(self, entry: Entry, sealed: bytes) -> None:
+        """Redis has answered that it is kept. Where it is to come in, it need not be read: the seal is known."""
+        last, place = self._last, entry.position
+        if place.epoch == last.epoch and place.offset <= last.offset:
+            return  # it was here before its answer
+        if len(sealed) <= OWN_BYTES and not self._came.keys().isdisjoint(map(token, entry.draft.channels)):
+            self._own[place.offset] = entry, sealed
+            if len(self._own) > OWN_LIMIT:
+                del self._own[next(iter(self._own))]
+
+    def _known(self, message: bytes) -> Entry | None:
+        """One of our own, of which every byte is as it was offered, in the place that Redis has given it."""
+        head = read_head(message)
+        if head is None:
+            return None
+        epoch, offset, start = head
+        entry, sealed = self._own.pop(offset, (None, b""))
+        if entry is None or entry.position.epoch != epoch or message[start:] != sealed:
+            return None
+        return entry
+
     def _hear(self, channel: bytes, message: bytes) -> None:
+        heard: Entry | Told | NewLog | None = self._known(message) if self._own else None
         try:
-            heard = read_message(self._shared.signer, self.namespace, message)
+            if heard is None:
+                heard = read_message(self._shared.signer, self.namespace, message)
         except RefusedMessage as refused:
             self._metrics.bus_refused.add(refused.reason)
             return
@@ -140,7 +171,7 @@ class Stream:
 
     def _is_for(self, channel: bytes, rooms: Sequence[Channel]) -> bool:
         """Was it said for this channel? Redis, which put it there, has no key."""
-        return any(channel == self.keys.channel(token(room)) for room in rooms)
+        return channel in [self.keys.channel(token(room)) for room in rooms]
 
     def _doubt_log(self, epoch: str) -> None:
         """Somebody says that there is another log. Only Redis knows; what that one has is read from it."""
@@ -196,6 +227,7 @@ class Stream:
 
     def _broken(self) -> None:
         self._returning = False
+        self._own.clear()
         self._shared.changed()
         self._inflow.push(Notice(NoticeKind.BROKEN, self.namespace))
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis as redis_py
 
+from adapters.redis import stream as streams
+from adapters.redis.keys import token
+from adapters.redis.message import read_message, seal_draft
 from realtime.errors import LimitError, OutsideError
+from realtime.metrics import Metrics
+from realtime.positions import Entry, Position
 from tests.adapters.journals import draft, following, journal, keep, read_all
 from tests.redis_server import RedisServer, redis_server, shared_redis
 
@@ -115,3 +121,58 @@ async def test_a_volatile_one_for_several_rooms_comes_in_once(shared_redis: Redi
         await a.tell(draft(2, "two"))
         await there.until(lambda: len(there.told) >= 2)
         assert [told.draft.id[1] for told in there.told] == [1, 2]
+
+
+@pytest.mark.asyncio
+async def test_what_is_known_to_be_our_own_is_not_read_again(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def reading(signer: Any, namespace: str, data: bytes) -> Any:
+        read.append(data)
+        return read_message(signer, namespace, data)
+
+    a, b = journal(redis_server.url, "a"), journal(redis_server.url, "b")
+    async with following(a) as here, following(b) as there:
+        for node in (a, b):
+            await node.watch("/chat", "lobby", "hall")
+        await keep(a, draft(0, "lobby"))
+        await here.until_count(1)
+        await there.until_count(1)
+        monkeypatch.setattr(streams, "read_message", reading)
+        kept = await asyncio.gather(*(keep(a, draft(number, "lobby", "hall")) for number in range(1, 101)))
+        for follower in (here, there):
+            await follower.until_count(101)
+            assert follower.entries[1:] == kept
+    assert len(read) < 399, "twice for each that b heard, and for a as long as the answer was not there"
+
+
+@pytest.mark.asyncio
+async def test_a_message_in_the_place_of_our_own_is_read_where_it_is_another(redis_server: RedisServer) -> None:
+    metrics = Metrics()
+    async with following(journal(redis_server.url, "a", metrics=metrics)) as here:
+        node = here.journal
+        await node.watch("/chat", "lobby")
+        first = await keep(node, draft(0, "lobby"))
+        await here.until_count(1)
+        stream = node._streams["/chat"]
+        sealed = seal_draft(stream._shared.signer, draft(1, "lobby"))
+        expected = Entry(draft(1, "lobby"), Position(first.position.epoch, 2), (1,))
+        stream.expect_own(expected, sealed)
+        head = f"E{first.position.epoch} 2 1\n".encode()
+        channel = stream.keys.channel(token("lobby"))
+        stream._hear(channel, head + b"not what was offered")
+        assert metrics.bus_refused.value("unsigned") == 1
+        stream.expect_own(expected, sealed)
+        stream._hear(stream.keys.channel(token("hall")), head + sealed)
+        assert metrics.bus_refused.value("channel") == 1
+        stream.expect_own(expected, sealed)
+        stream._hear(channel, head + sealed)
+        await here.until_count(2)
+        assert here.entries == [first, expected]
+        assert not stream._own
+        stream.expect_own(expected, sealed)
+        assert not stream._own, "it was here before"
+        stream.expect_own(expected._replace(position=Position(first.position.epoch, 3)), bytes(streams.OWN_BYTES + 1))
+        assert not stream._own

@@ -3,7 +3,8 @@
 A record is written when a client is let in, when it enters or leaves a room, when it is cut off, and every so often in
 between, many in one go. So the sudden death of a node loses nobody: whoever shows the pid elsewhere is claimed there.
 Nobody waits for the store except those who asked for it; while it is away what is to be written waits, one record for
-each client.
+each client. Who is not to come back waits likewise (``_over``); if the node dies meanwhile, nobody knows of it,
+and the adapter has to see to it that what such a node has left is not believed.
 """
 
 from __future__ import annotations

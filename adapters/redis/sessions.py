@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from adapters.redis.address import Address
+from adapters.redis.beats import Beats
 from adapters.redis.inflow import Inflow
 from adapters.redis.keys import node_channel, place
 from adapters.redis.publisher import PATIENCE_SECONDS
@@ -69,6 +70,7 @@ class RedisSessions:
         self._signer = Signer(signing)
         self._shards = Shards(address, metrics)
         self._prefix = prefix
+        self._beats = Beats(self._shards, prefix, node)
         self._channel = node_channel(prefix, node)
         self._limit = max(1, limit // BUCKETS)
         tags = [place(prefix, "sessions", str(bucket)) for bucket in range(BUCKETS)]
@@ -101,12 +103,19 @@ class RedisSessions:
 
     async def look(self, pid: str) -> Record | None:
         bucket, name = name_of(pid)
-        return self._read(await self._run(LOOK, bucket, name), pid)
+        return await self._believe(self._read(await self._run(LOOK, bucket, name), pid))
 
     async def claim(self, pid: str, node: str) -> Record | None:
         bucket, name = name_of(pid)
         notice = seal_claimed(self._signer, pid)
-        return self._read(await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice), pid)
+        found = await self._run(CLAIM, bucket, name, node_channel(self._prefix, node), notice)
+        return await self._believe(self._read(found, pid))
+
+    async def _believe(self, record: Record | None) -> Record | None:
+        """Not what a node has left that died while Redis was away."""
+        if record is not None and await self._beats.may_have_missed(record.node):
+            return record._replace(incomplete=record.incomplete or "store")
+        return record
 
     def _read(self, found: list[bytes] | None, pid: str | None) -> Record | None:
         if not found:
@@ -236,6 +245,7 @@ class RedisSessions:
         """What was kept here, and by nobody again, has expired; and so has what nodes that are dead had kept."""
         turn = 0
         while True:
+            await self._beats.beat()
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time() - GRACE_SECONDS
             over = [pid for pid, (ends, _) in self._kept.items() if ends < now]

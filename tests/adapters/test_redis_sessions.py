@@ -296,7 +296,7 @@ async def test_nothing_shows_a_secret_and_everything_expires(redis_server: Redis
             assert len(keys) >= 4
             for key in keys:
                 assert b"pid of" not in key
-                assert 0 < admin.pttl(key) <= 300_000, key
+                assert 0 < admin.pttl(key) <= (3_600_000 if b":beat:" in key else 300_000), key
     finally:
         await node.close()
 
@@ -372,14 +372,14 @@ async def test_redis_away_for_a_moment(redis_server: RedisServer) -> None:
         redis_server.thaw()
         async with asyncio.timeout(15):
             while not told:
-                await here._shards.send(b"x", b"PING")
+                await stubbornly(lambda: here._shards.send(b"x", b"PING"))
         assert told == [Expired(record("alice"))]
         assert not await stubbornly(lambda: here.keep([record("bob")], LONG_SECONDS))
         await hears(redis_server.url, "a")
         assert await stubbornly(lambda: there.claim("pid of bob", "b")) == record("bob")
         async with asyncio.timeout(15):
             while len(told) < 2:
-                await here._shards.send(b"x", b"PING")
+                await stubbornly(lambda: here._shards.send(b"x", b"PING"))
         assert told[1] == Claimed("pid of bob")
     finally:
         redis_server.thaw()

@@ -2,17 +2,23 @@
 
 A client that reads fast would be given its whole replay in one turn, and five thousand that come back together all of
 theirs: whoever is connected would wait for seconds. So replays leave in turns, and while many wait for theirs, who
-comes next waits before CONNECT, where nothing piles up for it.
+comes next waits before CONNECT, where nothing piles up for it. What one of them costs depends on the machine and on
+the application: where a turn takes long, fewer pass in the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
 from typing import Final, Protocol
 
+TURN_SECONDS: Final = 0.01
+"""A turn that somebody waits in is to take no longer: whoever is connected waits for one or two."""
 FRAMES: Final = 256
-"""Of all replays together, in one turn: about a millisecond."""
+"""Of all replays together, in one turn: about a millisecond. What many missed alike is some frames in one."""
 AT_ONCE: Final = 64
 """Of one client in one turn; what is said to a client in one turn leaves in one write."""
 BYTES: Final = 1 << 18
@@ -21,8 +27,8 @@ BUSY: Final = 32
 """Replays that may wait for their turn before the next client is let in."""
 HANDSHAKES: Final = 32
 """New connections in one turn: a quarter of a millisecond each."""
-LET_IN: Final = 8
-"""Clients let in again in one turn: each costs a fifth of a millisecond, and its application's own steps."""
+LET_IN: Final = 16
+"""Clients let in in one turn: each costs a tenth of a millisecond, and its application's own steps."""
 
 
 class Paced(Protocol):
@@ -33,24 +39,46 @@ class Paced(Protocol):
         through, or has to wait for its reader, and then calls ``Pacer.add`` again."""
 
 
-class Gate:
-    """So many in one turn of the loop, in the order of asking. Belongs to one event loop."""
+GoOn = Callable[[], bool]
+"""Called when it is its turn. False: it has given up, and the turn is the next one's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, in_a_turn: int) -> None:
+
+class Gate:
+    """So many in one turn of the loop, in the order of asking; fewer while turns take long. Belongs to one event loop.
+    ``clock`` is in seconds."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, in_a_turn: int, clock: Callable[[], float] = perf_counter
+    ) -> None:
         self._loop = loop
-        self._most = self._left = in_a_turn
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._clock = clock
+        self._most = self._pace = self._left = in_a_turn
+        self._waiting: deque[GoOn] = deque()
         self._called = False
+        self._began: float | None = None
+        """When this turn began, if somebody waits."""
 
     async def enter(self) -> None:
         """Returns in this turn, or in one to come."""
-        self._call()
-        if self._left > 0 and not self._waiting:
-            self._left -= 1
+        if self._is_open():
             return
         turn = self._loop.create_future()
-        self._waiting.append(turn)
+        self._waiting.append(partial(_wake, turn))
         await turn
+
+    def ask(self, go_on: GoOn) -> bool:
+        """The same by plain call. False: wait, ``go_on`` is called."""
+        if self._is_open():
+            return True
+        self._waiting.append(go_on)
+        return False
+
+    def _is_open(self) -> bool:
+        self._call()
+        if self._left <= 0 or self._waiting:
+            return False
+        self._left -= 1
+        return True
 
     def _call(self) -> None:
         if not self._called:
@@ -59,14 +87,32 @@ class Gate:
 
     def _turn(self) -> None:
         self._called = False
-        self._left = self._most
+        self._keep_pace()
+        self._left = self._pace
         while self._waiting and self._left > 0:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            if self._waiting.popleft()():
                 self._left -= 1
-                turn.set_result(None)
         if self._waiting:
             self._call()
+
+    def _keep_pace(self) -> None:
+        """After a turn in which somebody waited: half as many where it took too long, for those who came through and
+        whatever else there was; twice as many where it did not."""
+        before, self._began = self._began, self._clock() if self._waiting else None
+        if before is None or self._began is None:
+            return
+        took = self._began - before
+        if took > TURN_SECONDS:
+            self._pace = max(1, self._pace // 2)
+        elif took < TURN_SECONDS / 2:
+            self._pace = min(self._most, 2 * self._pace)
+
+
+def _wake(turn: asyncio.Future[None]) -> bool:
+    if turn.done():
+        return False
+    turn.set_result(None)
+    return True
 
 
 class Pacer:
@@ -75,6 +121,8 @@ class Pacer:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.door = Gate(loop, HANDSHAKES)
+        self.stairs = Gate(loop, LET_IN)
+        """From CONNECT on."""
         self._ready: deque[Paced] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._called = False

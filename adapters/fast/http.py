@@ -21,7 +21,9 @@ from uvicorn.server import ServerState
 
 from adapters.fast.upgrade import HEADER_FIELDS
 from realtime.errors import LimitError
+from realtime.loops import PerLoop
 from realtime.metrics import HTTP_REFUSED
+from realtime.pacing import HANDSHAKES, Gate
 from realtime.seldom import Seldom
 
 logger = logging.getLogger("realtime")
@@ -69,6 +71,9 @@ TOO_SLOW: Final = Refusal(408, "request_timeout", "The request head did not come
 
 TOO_FAR_AHEAD: Final = Refusal(400, "pipelined", f"No more than {PIPELINED} requests may wait for their answers")
 _seldom: Final = Seldom()  # of the process, as its counter is
+_doors: Final = PerLoop(lambda loop: (Gate(loop, HANDSHAKES), Gate(loop, HANDSHAKES)))
+"""For the first requests of new connections: those that want to be a WebSocket, and the others. Of thousands that come
+together each would be parsed and handed to the application in one turn: half a second of everybody's."""
 
 
 class Refused(Exception):
@@ -79,8 +84,8 @@ class BoundedHttp(HttpToolsProtocol):
     """Keeps uvicorn's contract for an HTTP class. Times are in seconds and hold to within one tick."""
 
     __slots__ = (  # a dictionary of more than 30 names, with uvicorn's 28, would cost each connection a microsecond
-        "_deaf", "_due", "_heard", "_refusal", "_room", "_running", "_since", "_taken", "_timer", "_unread",
-        "_unread_since",
+        "_deaf", "_due", "_heard", "_held", "_is_new", "_refusal", "_room", "_running", "_since", "_taken", "_timer",
+        "_unread", "_unread_since",
     )  # fmt: skip
 
     TICK_SECONDS = 2.0
@@ -118,6 +123,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         """The request that is being answered; uvicorn's ``cycle`` is the latest, which may have to wait for it."""
         self._refusal: Refusal | None = None
+        self._is_new = True
+        """Nothing has come yet."""
+        self._held: bytes | None = None
+        """What came first, until it is its turn."""
         self._deaf = False
         self._unread = 0
         self._unread_since = 0.0
@@ -149,6 +158,26 @@ class BoundedHttp(HttpToolsProtocol):
         self._heard = self.loop.time()
         if self._since is None:
             self._since = self._heard
+        if self._is_new:
+            self._is_new = False
+            if not _doors(self.loop)[b"websocket" not in data.lower()].ask(self._come_in):
+                self._held = data
+                self.transport.pause_reading()
+                return
+        elif self._held is not None:  # TLS hands on what it has read already
+            self._held += data
+            return
+        self._take(data)
+
+    def _come_in(self) -> bool:
+        held, self._held = self._held, None
+        if held is None or self._timer is None or self.transport.is_closing():
+            return False
+        self.transport.resume_reading()
+        self._take(held)
+        return True
+
+    def _take(self, data: bytes) -> None:
         self._taken += len(data)
         if len(data) < self._room:
             self._room -= len(data)
@@ -248,7 +277,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _wants_no_more(self) -> bool:
         """Is it we who keep the client waiting?"""
         asked_first = self._due is _BODY and bool(self.cycle) and self.cycle.waiting_for_100_continue
-        return self.flow.read_paused or asked_first
+        return self.flow.read_paused or asked_first or self._held is not None
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(self.TICK_SECONDS, self._tick)

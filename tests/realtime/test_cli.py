@@ -15,7 +15,7 @@ import pytest
 
 import realtime
 from realtime import Settings, Tokens
-from realtime.cli import _listen, _shown
+from realtime.cli import COLLECTIONS, _listen, _shown
 from tests.serving import ROOT, SECRET, ServerProcess, fetch
 
 pytestmark = pytest.mark.process
@@ -306,7 +306,13 @@ def test_a_token_that_cannot_be_signed_is_a_sentence(tmp_path: Path) -> None:
     assert "realtime: " in refusal(run("token", "--user", "alice", folder=tmp_path, env=env))
 
 
-def test_what_is_loaded_is_out_of_the_collectors_way_before_the_first_client_comes() -> None:
-    program = "import gc; from realtime.cli import settle_memory; settle_memory(); print(gc.get_freeze_count())"
+@pytest.mark.parametrize(("before", "after"), [((700, 10, 10), COLLECTIONS), ((9, 8, 7), (9, 8, 7))])
+def test_what_is_loaded_is_out_of_the_collectors_way_before_the_first_client_comes(
+    before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    program = f"import gc; from realtime.cli import settle_memory; gc.set_threshold(*{before}); settle_memory(); "
+    program += "print(gc.get_freeze_count(), *gc.get_threshold())"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert int(found.stdout) > 10_000
+    frozen, *thresholds = map(int, found.stdout.split())
+    assert frozen > 10_000
+    assert tuple(thresholds) == after

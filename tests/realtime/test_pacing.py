@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from functools import partial
 from itertools import pairwise
 from types import coroutine
 
@@ -9,7 +10,7 @@ import pytest
 
 from realtime.codecs import text
 from realtime.outbox import Bounds, Outbox
-from realtime.pacing import AT_ONCE, BUSY, BYTES, FRAMES, LET_IN, Gate, Pacer
+from realtime.pacing import AT_ONCE, BUSY, BYTES, FRAMES, LET_IN, TURN_SECONDS, Gate, Pacer
 from realtime.testing import MemoryWire
 from tests.realtime.living import SECONDS
 
@@ -173,3 +174,45 @@ async def test_so_many_pass_the_gate_in_a_turn_and_in_their_order() -> None:
             counts.append(len(passed))
     assert passed == [0, 1, 2, 3, 5, 6, 7]
     assert max(after - before for before, after in pairwise(counts)) <= 3
+
+
+async def test_while_turns_take_long_fewer_pass_in_each_and_then_as_many_again() -> None:
+    now, passed = [0.0], 0
+
+    def come() -> bool:
+        nonlocal passed
+        passed += 1
+        return True
+
+    gate = Gate(asyncio.get_running_loop(), 8, lambda: now[0])
+    asked = [gate.ask(come) for _ in range(100)]
+    assert (asked.count(True), asked.index(False)) == (8, 8)
+    counts = []
+    for took in (0.0, *[5 * TURN_SECONDS] * 4, *[TURN_SECONDS * 0.7] * 2, *[TURN_SECONDS / 10] * 4):
+        now[0] += took
+        before = passed
+        await turn()
+        counts.append(passed - before)
+    assert counts == [8, 4, 2, 1, 1, 1, 1, 2, 4, 8, 8]
+
+
+async def test_how_long_turns_take_while_nobody_waits_is_not_its_business() -> None:
+    now = [0.0]
+    gate = Gate(asyncio.get_running_loop(), 2, lambda: now[0])
+    for _ in range(5):
+        assert [gate.ask(lambda: True) for _ in range(2)] == [True, True]
+        now[0] += 1.0
+        await turn()
+
+
+async def test_who_has_given_up_takes_no_place() -> None:
+    gate, passed = Gate(asyncio.get_running_loop(), 1), []
+
+    def come(number: int) -> bool:
+        passed.append(number)
+        return number != 1
+
+    asked = [gate.ask(partial(come, number)) for number in range(4)]
+    assert asked == [True, False, False, False]
+    await turn()
+    assert passed == [1, 2]

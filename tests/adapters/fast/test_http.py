@@ -6,7 +6,11 @@ import asyncio
 import gc
 import inspect
 import logging
+import socket
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from adapters.fast.http import HEAD_BYTES, PIPELINED, BoundedHttp
 from adapters.fast.upgrade import HEADER_FIELDS
 from realtime.cli import HTTP
 from realtime.metrics import HTTP_REFUSED
+from realtime.pacing import HANDSHAKES
 from realtime.seldom import Seldom
 from tests.adapters.fast.asking import (
     BIG,
@@ -35,6 +40,7 @@ from tests.adapters.fast.asking import (
     settled,
 )
 from tests.adapters.fast.served import Served
+from tests.adapters.fast.wire_client import SECONDS
 
 pytest.importorskip("uvloop")
 
@@ -237,6 +243,95 @@ def test_after_an_upgrade_nothing_is_left_for_the_garbage_collector(patient: Ser
             assert lying() == before
     finally:
         gc.enable()
+
+
+# --- how many at once
+
+
+def test_of_many_that_come_together_some_come_in_in_each_turn(patient: Served) -> None:
+    """All of them in one turn would hold up everybody else."""
+    loop, held, turns = patient.server.loop, threading.Event(), [0]
+
+    def turn() -> None:
+        turns[0] += 1
+        if turns[0] > 0:
+            loop.call_soon(turn)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        patient.heard.put(turns[0])
+        await answer(scope, receive, send)
+
+    path = patient.route(app).encode()
+    count = 3 * HANDSHAKES
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", patient.port), SECONDS)) for _ in range(count)
+        ]
+        assert any(len(connections(patient)) == count for _ in range(100 * count))  # each asks in a turn of its own
+        loop.call_soon_threadsafe(held.wait, SECONDS)
+        for client in clients:
+            client.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        clients.pop().close()  # who has gone meanwhile is in nobody's way
+        patient.server.loop.call_soon_threadsafe(turn)
+        held.set()
+        for client in clients:
+            assert client.recv(17) == b"HTTP/1.1 200 OK\r\n"
+    patient.call(turns.__setitem__, 0, -1)
+    heard = Counter([patient.told() for _ in range(count - 1)])
+    assert max(heard.values()) <= HANDSHAKES
+    assert len(heard) >= 3
+
+
+def test_what_comes_while_it_waits_for_its_turn_is_taken_then() -> None:
+    """TLS hands on what it has read already."""
+
+    async def come() -> None:
+        loop = asyncio.get_running_loop()
+        config = Config(answer, log_config=None, lifespan="off")
+        config.load()
+        protocol = BoundedHttp(config, ServerState(), {}, loop)
+        transport = Still()
+        protocol.connection_made(transport)
+        for door in adapters.fast.http._doors(loop):
+            for _ in range(HANDSHAKES):
+                assert door.ask(lambda: True)
+        protocol.data_received(GET)
+        protocol.data_received(b"\r\n")
+        assert (transport.reads, transport.said) == (False, b"")
+        assert protocol._wants_no_more, "it owes nothing meanwhile"
+        async with asyncio.timeout(SECONDS):
+            await transport.told.wait()
+        assert transport.said.endswith(b"[0, 1]")
+        assert transport.reads
+        protocol.connection_lost(None)
+
+    asyncio.run(come())
+
+
+class Still(asyncio.Transport):
+    """What a protocol says to it, and whether it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads, self.said = True, b""
+        self.told = asyncio.Event()
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def write(self, data: Any) -> None:
+        self.said += data
+        if self.said.endswith(b"]"):
+            self.told.set()
 
 
 # --- what is relied upon

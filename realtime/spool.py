@@ -78,7 +78,8 @@ class Spool:
         return islice(self._waiting, most)
 
     def has_room(self, item: Item) -> bool:
-        return len(self) == 0 or (len(self) < self._most and self.size + item.size <= self._most_bytes)
+        here = len(self._waiting) + len(self._flying)
+        return here == 0 or (here < self._most and self.size + item.size <= self._most_bytes)
 
     def put(self, item: Item) -> list[Item]:
         """Behind everything else. Answers what had to be given up for it, or it itself: only what was delivered."""

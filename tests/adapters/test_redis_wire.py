@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis import exceptions
@@ -17,9 +20,10 @@ from adapters.redis.publisher import CommandRefused, Publisher
 from adapters.redis.wire import Wire, packed
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
+from tests.adapters.fast.tls import certificate
 from tests.redis_server import RedisServer, redis_server, shared_redis
 
-__all__ = ["redis_server", "shared_redis"]  # fixtures
+__all__ = ["certificate", "redis_server", "shared_redis"]  # fixtures
 pytestmark = pytest.mark.process
 SECONDS = 10.0
 
@@ -249,3 +253,42 @@ async def test_who_gave_up_is_not_sent(redis_server: RedisServer) -> None:
         given_up.cancel()
         assert await kept == 1
         assert await publisher.send(b"GET", b"a") is None
+
+
+@asynccontextmanager
+async def behind_tls(port: int, certificate: tuple[Path, Path]) -> AsyncIterator[int]:
+    """A port that speaks TLS and passes on what it hears."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, ours), pump(theirs, writer))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def test_it_reads_and_writes_over_tls_on_either_loop(shared_redis: RedisServer, certificate: tuple[Path, Path]) -> None:
+    async def scenario() -> None:
+        port = urlsplit(shared_redis.url).port
+        assert port is not None
+        async with behind_tls(port, certificate) as secure:
+            url = f"rediss://127.0.0.1:{secure}/0?ssl_cert_reqs=none"
+            async with publishing(url) as publisher:
+                words = [b"%d" % number + bytes(100_000) for number in range(20)]
+                assert await asyncio.gather(*(publisher.send(b"ECHO", word) for word in words)) == words
+
+    asyncio.run(asyncio.wait_for(scenario(), 2 * SECONDS))
+    uvloop = pytest.importorskip("uvloop", reason="it installs on few systems")
+    uvloop.run(asyncio.wait_for(scenario(), 2 * SECONDS))

@@ -48,7 +48,7 @@ class Beats:
             self._failed = True
             return
         if self._failed and self._last is not None:
-            self._gaps.append((self._last, now))
+            self._gaps.append((self._last, max(self._last, now)))  # by another clock perhaps, after a fail-over
         self._last, self._failed = now, False
 
     async def may_have_missed(self, node: str) -> bool:

@@ -151,7 +151,9 @@ class Missed:
         if found is not None or lane is None or keeper.log.epoch != start.epoch:
             return found
         excerpt = self._reader(lane).at_hand(start)
-        if excerpt is None or excerpt.last < max(lane.seen(channel) for channel in channels):
+        if excerpt is None or not all(lane.incoming.is_watched((channel,)) for channel in channels):
+            return None  # what is said in one that is not heard yet neither came out nor will
+        if excerpt.last < max(lane.seen(channel) for channel in channels):
             return None
         passage = excerpt.since_in(channels, start)
         if all(lane.seen(channel) >= passage.last for channel in passage.channels):

@@ -43,6 +43,19 @@ async def test_what_was_said_elsewhere_is_read_from_the_log() -> None:
         assert await told(b, start, "lobby") == ["[1]", "[4]", "[5]"]
 
 
+async def test_of_a_room_that_is_not_heard_nothing_is_at_hand() -> None:
+    """Although others have just had the log read: a part would be taken for all there was."""
+    async with houses("a", "b") as (a, b):
+        start = Position.parse((await a.chat.emit("note", 0, to="lobby")).offset)
+        assert start is not None
+        await a.chat.emit("note", 1, to="new")
+        await a.chat.emit("note", 2, to="lobby")
+        assert await told(b, start, "lobby") == ["[2]"]
+        b.journals[-1].away = True
+        assert await told(b, start, "new") == "bus"
+        assert b.server.missed.entries("/chat", ["new"], start) is None
+
+
 async def test_why_it_is_not_to_be_had() -> None:
     async with houses("a", "b") as (a, b):
         start = Position.parse((await a.chat.emit("note", 0, to="lobby")).offset)

@@ -116,7 +116,6 @@ class Application:
     async def connect(self, member: Member, auth: Any) -> None:
         """Authorise, answer CONNECT or CONNECT_ERROR, greet. Never raises an Exception."""
         session = member.session
-        await session.core.pacers(session.loop).stairs.enter()
         typed = self.typed.get(member.namespace)
         early = typed is None and self._host.always_connect
         if member.trail is not None:

@@ -28,7 +28,7 @@ BUSY: Final = 32
 HANDSHAKES: Final = 32
 """New connections in one turn: a quarter of a millisecond each."""
 LET_IN: Final = 16
-"""Clients let in in one turn: each costs a tenth of a millisecond, and its application's own steps."""
+"""Clients let in again in one turn while others wait: a tenth of a millisecond each, and its application's steps."""
 
 
 class Paced(Protocol):
@@ -121,8 +121,6 @@ class Pacer:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.door = Gate(loop, HANDSHAKES)
-        self.stairs = Gate(loop, LET_IN)
-        """From CONNECT on."""
         self._ready: deque[Paced] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._called = False

@@ -333,9 +333,10 @@ class Lane:
         merge, entry = self.incoming.merge, item.entry
         assert merge is not None
         assert entry is not None
-        watched = [channel for channel in entry.draft.channels if merge.watches(channel)]
-        behind = any(merge.seen(channel) < entry.offset for channel in watched)
-        return bool(watched) and (behind or entry.position.epoch != merge.epoch)
+        asked = self.incoming.watches.is_asked  # soon watched, perhaps from before: then somebody is still to be told
+        heard = [channel for channel in entry.draft.channels if merge.watches(channel) or asked(channel)]
+        behind = any(merge.seen(channel) < entry.offset for channel in heard)
+        return bool(heard) and (behind or entry.position.epoch != merge.epoch)
 
     def turned(self, position: Position) -> None:
         if self._known:

@@ -415,6 +415,25 @@ async def test_what_is_owed_is_known_by_whom_it_concerns() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_was_said_alone_is_owed_until_it_came_out_where_its_room_is_only_asked_for() -> None:
+    """Else who comes back into that room just then is told it neither from the log nor when it comes out."""
+    async with node("a", MemoryLogs(), bus_patience_seconds=0.02) as a:
+        ann = await a.client()
+        a.journal.away = True
+        a.server.hub.join(ann.sid, SPACE, "den")
+        await until(lambda: a.lane.alone)
+        await a.emit("hello", "den")
+        a.journal.watch_gate = asyncio.Event()
+        a.journal.away = False
+        await until(lambda: not a.lane.outgoing.spool)
+        assert a.lane.owes(["den"])
+        a.journal.watch_gate.set()
+        await until(lambda: not a.lane.owes(["den"]))
+        assert a.lane.seen("den") == 1
+        assert heard(ann) == ["hello"]
+
+
+@pytest.mark.asyncio
 async def test_what_another_instance_has_shown_is_reached_here() -> None:
     """Somebody comes back with an offset of rooms that nobody here is in."""
     logs = MemoryLogs()

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from realtime.errors import OutsideError, UsageError
 from realtime.plug import find
 from realtime.ports import Answers
-from realtime.seldom import Seldom
 from realtime.settings import Settings
+from realtime.telemetry.seldom import Seldom
 
 logger = logging.getLogger("realtime.answers")
 

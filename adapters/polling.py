@@ -9,11 +9,11 @@ from contextlib import suppress
 from math import ceil
 from typing import Any, Final
 
-from realtime.codecs import NOOP_FRAME, Encoded
-from realtime.environ import header_of
+from realtime.access.environ import header_of
+from realtime.encoding.codecs import NOOP_FRAME, Encoded
+from realtime.encoding.packets import CLOSE, SEPARATOR, split_payload
 from realtime.errors import CloseCode, HandshakeError, ProtocolError
 from realtime.names import Reason
-from realtime.packets import CLOSE, SEPARATOR, split_payload
 from realtime.ports import Door, Link, Receive, Send
 
 BATCH_PACKETS: Final = 16

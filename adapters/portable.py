@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from adapters.writing import Writer
-from realtime.codecs import Encoded
+from realtime.encoding.codecs import Encoded
 from realtime.errors import CloseCode, HandshakeError
 from realtime.names import Reason
 from realtime.ports import DIRECT, Door, Link, Receive, Send

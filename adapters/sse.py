@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from adapters.writing import Message, Writer
-from realtime.codecs import Encoded, text
+from realtime.encoding.codecs import Encoded, text
 from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import Link, Receive, Send

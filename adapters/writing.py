@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from realtime.codecs import Encoded
-from realtime.loops import PerLoop
+from realtime.encoding.codecs import Encoded
+from realtime.eventloop.loops import PerLoop
+from realtime.eventloop.workers import Workers
 from realtime.ports import Send
-from realtime.workers import Workers
 
 Message = Mapping[str, Any]
 

@@ -17,9 +17,9 @@ from benchmarks.process import ServerProcess, cores
 from benchmarks.quiet import run_quietly
 from realtime import Metrics, Settings
 from realtime.bench.crowd import Crowd, Entry, Target, raise_file_limit
+from realtime.journal.positions import Draft, Position
+from realtime.journal.resume import Record, Stay
 from realtime.ports import Sessions
-from realtime.positions import Draft, Position
-from realtime.recovery import Record, Stay
 
 CLIENTS: Final = 2_000
 PING_SECONDS: Final = 1.0

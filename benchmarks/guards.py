@@ -20,9 +20,9 @@ import typer
 from benchmarks.run import machine
 from realtime import Namespace, Server, Settings, event
 from realtime.bench.speech import stamp
-from realtime.codecs import Encoded
-from realtime.connection import Connection
-from realtime.packets import Decoder
+from realtime.clients.connection import Connection
+from realtime.encoding.codecs import Encoded
+from realtime.encoding.packets import Decoder
 from realtime.ports import Link
 
 try:

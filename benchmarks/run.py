@@ -25,8 +25,8 @@ from benchmarks.scenarios import QUICK, Bout, Flawed, Group, Scale, groups, run_
 from benchmarks.table import as_markdown, medians
 from realtime.bench.client import Refused
 from realtime.bench.crowd import raise_file_limit
+from realtime.encoding.msgpack_data import require as require_msgpack
 from realtime.errors import UsageError
-from realtime.msgpack_data import require as require_msgpack
 
 HERE: Final = Path(__file__).resolve().parent
 GROUP_SECONDS: Final = 180.0

@@ -3,13 +3,15 @@
 What is exported here, from ``realtime.ports``, ``realtime.testing`` and ``realtime.socketio`` is public.
 """
 
+from realtime.access.identity import Identity, Tokens, find_token, problem_with_user
+from realtime.access.limits import SlidingWindow
 from realtime.app import Realtime
-from realtime.calls import ClientGone, InboxFull
-from realtime.codecs import Dialect, Encoded, RawJson, json_bytes
-from realtime.codecs import json_text as write_json  # `json_text` is a module of ours
-from realtime.context import Socket, check_room
-from realtime.drops import Dropped
-from realtime.emitted import BusState, Emitted
+from realtime.clients.context import Socket, check_room
+from realtime.clients.guests import stream_opening, stream_text
+from realtime.clients.peer import Peer, PlainDialect
+from realtime.encoding.codecs import Dialect, Encoded, RawJson, json_bytes
+from realtime.encoding.codecs import json_text as write_json  # `json_text` is a module of ours
+from realtime.encoding.json_text import read_json
 from realtime.errors import (
     AccessError,
     CloseCode,
@@ -22,20 +24,18 @@ from realtime.errors import (
     wire_error,
 )
 from realtime.errors import Refusal as Fail
-from realtime.guests import stream_opening, stream_text
-from realtime.identity import Identity, Tokens, find_token, problem_with_user
 from realtime.ids import new_id, now_iso
-from realtime.json_text import read_json
-from realtime.limits import SlidingWindow
 from realtime.metrics import Metrics
 from realtime.names import NAME_LIMIT, Reason, direct_room, is_system_room, name_key, problem_with_name, user_room
-from realtime.namespace import Namespace, event
-from realtime.peer import Peer, PlainDialect
 from realtime.ports import Answers, Bus, History, NameHolders, Page, StoredMessage
-from realtime.resolve import error_details, per_connection
-from realtime.server import Server
+from realtime.recovery.since import Since
+from realtime.rooms.emitted import BusState, Emitted
+from realtime.server.calls import ClientGone, InboxFull
+from realtime.server.server import Server
+from realtime.session.drops import Dropped
 from realtime.settings import Settings
-from realtime.since import Since
+from realtime.typed.namespace import Namespace, event
+from realtime.typed.resolve import error_details, per_connection
 
 __all__ = [
     "NAME_LIMIT",

@@ -22,22 +22,22 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from realtime.descriptors import quieten_asyncio
-from realtime.docs import add_docs
-from realtime.drops import Dropped
+from realtime.clients.guests import TooManyHandshakes, deny
+from realtime.cluster.pulse import BUS_HOOKS
+from realtime.cluster.writers import open_writers
+from realtime.docs.routes import add_docs
 from realtime.errors import AccessError, CloseCode, OutsideError, UsageError
-from realtime.guests import TooManyHandshakes, deny
-from realtime.lag import watch
+from realtime.eventloop.lag import watch
 from realtime.metrics import Metrics
 from realtime.names import Reason
-from realtime.namespace import Namespace
 from realtime.plug import find, find_bus, find_journal, find_sessions, find_signed_bus
-from realtime.pulse import BUS_HOOKS
-from realtime.redaction import hide_queries
-from realtime.roster import BusManager
-from realtime.server import Server
+from realtime.server.roster import BusManager
+from realtime.server.server import Server
+from realtime.session.drops import Dropped
 from realtime.settings import Settings
-from realtime.writers import open_writers
+from realtime.telemetry.descriptors import quieten_asyncio
+from realtime.telemetry.redaction import hide_queries
+from realtime.typed.namespace import Namespace
 
 logger = logging.getLogger("realtime")
 

@@ -20,17 +20,17 @@ import uvicorn
 from pydantic import SecretStr, ValidationError
 from uvicorn.importer import ImportFromStringError, import_from_string
 
+from realtime.access.identity import Tokens
+from realtime.access.origins import OriginPolicy
 from realtime.bench import bench
+from realtime.cluster.writers import open_writers
 from realtime.errors import UsageError
-from realtime.hub import Hub
-from realtime.identity import Tokens
 from realtime.metrics import Metrics
-from realtime.origins import OriginPolicy
 from realtime.plug import check_neighbour, find, find_bus
-from realtime.redaction import hide_password
-from realtime.server import Server
+from realtime.rooms.hub import Hub
+from realtime.server.server import Server
 from realtime.settings import Settings
-from realtime.writers import open_writers
+from realtime.telemetry.redaction import hide_password
 
 DEFAULT_APP: Final = "namespaces.app:app"
 GRACEFUL_SECONDS: Final = 3
@@ -295,7 +295,7 @@ LOGGING: Final = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"quiet": {"()": "realtime.redaction.Quiet"}},
+    "filters": {"quiet": {"()": "realtime.telemetry.redaction.Quiet"}},
     "handlers": {
         "out": {
             "class": "logging.StreamHandler",

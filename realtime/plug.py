@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from realtime.errors import UsageError
-from realtime.redaction import hide_password
+from realtime.telemetry.redaction import hide_password
 
 GROUP: Final = "realtime.adapters"
 REDIS: Final = (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
-from realtime.codecs import Encoded
-from realtime.positions import Channel, Draft, Entry, Position
-from realtime.recovery import Record
+from realtime.encoding.codecs import Encoded
+from realtime.journal.positions import Channel, Draft, Entry, Position
+from realtime.journal.resume import Record
 
 
 class Wire(Protocol):

@@ -15,9 +15,9 @@ from realtime.errors import UsageError
 from realtime.metrics import Metrics
 from realtime.plug import find_bus
 from realtime.ports import Bus
-from realtime.roster import BusManager
-from realtime.roster import LocalManager as AsyncManager
-from realtime.server import Server as AsyncServer
+from realtime.server.roster import BusManager
+from realtime.server.roster import LocalManager as AsyncManager
+from realtime.server.server import Server as AsyncServer
 
 
 class AsyncRedisManager(BusManager):

@@ -29,7 +29,7 @@ IMPURE = frozenset(
 
 TESTED_ELSEWHERE = {
     "realtime/ports.py": "promises only; each adapter's contract suite tests them",
-    "realtime/home.py": "promises only; the server keeps them, and its tests and those of the namespaces show it",
+    "realtime/typed/home.py": "promises only; the server keeps them, and its tests and those of the namespaces show it",
     "realtime/__main__.py": "two lines; every server process of the tests starts through it",
 }
 """Source files without a test file of the same name, each with its reason."""

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 import dev
 from namespaces.app import create_app
 from realtime.cli import cli
-from realtime.docs import read
-from realtime.docs_page import Contents
+from realtime.docs.page import Contents
+from realtime.docs.routes import read
 from realtime.settings import Settings
 from tests.javascript import Node
 from tests.serving import ROOT, ServerProcess, fetch, program

@@ -21,10 +21,10 @@ from uvicorn.server import ServerState
 
 from adapters.fast.upgrade import HEADER_FIELDS
 from realtime.errors import LimitError
-from realtime.loops import PerLoop
+from realtime.eventloop.loops import PerLoop
+from realtime.eventloop.pacing import HANDSHAKES, Gate
 from realtime.metrics import HTTP_REFUSED
-from realtime.pacing import HANDSHAKES, Gate
-from realtime.seldom import Seldom
+from realtime.telemetry.seldom import Seldom
 
 logger = logging.getLogger("realtime")
 

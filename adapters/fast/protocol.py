@@ -38,7 +38,7 @@ from adapters.fast.keepalive import Keepalive
 from adapters.fast.raw import RawSide
 from adapters.fast.turns import Speaker
 from adapters.fast.upgrade import Head, Headers, accept_response, parse_head, problem_with, refusal_response
-from realtime.codecs import Encoded
+from realtime.encoding.codecs import Encoded
 from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import DIRECT, Link, Receive, Send

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from realtime.codecs import Encoded
+from realtime.encoding.codecs import Encoded
 from realtime.ports import Link, Receive, Send
 
 

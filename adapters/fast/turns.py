@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from realtime.loops import PerLoop
+from realtime.eventloop.loops import PerLoop
 
 LATE_BYTES: Final = 1 << 15
 """Kept back for one client; more leaves at once, and the transport says when it is too much."""

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from realtime.errors import OutsideError, Refusal
-from realtime.recent import Recent
+from realtime.journal.recent import Recent
 
 KEYS: Final = 10_000
 """The newest are remembered."""

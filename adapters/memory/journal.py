@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from adapters.memory.mailbox import Mailbox
 from realtime.errors import OutsideError
-from realtime.journal import Log
+from realtime.journal.log import Log
+from realtime.journal.positions import Channel, Draft, Entry, Position
 from realtime.ports import Followed, Notice, NoticeKind, Stretch, Told
-from realtime.positions import Channel, Draft, Entry, Position
 
 BROKEN_AND_BACK: Final = (Notice(NoticeKind.BROKEN), Notice(NoticeKind.BACK))
 

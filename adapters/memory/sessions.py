@@ -8,11 +8,11 @@ from time import monotonic
 from typing import Final
 
 from adapters.memory.mailbox import Mailbox
-from realtime.away import Absent, Away
 from realtime.errors import OutsideError
+from realtime.journal.away import Absent, Away
+from realtime.journal.recent import Recent
+from realtime.journal.resume import Record, changed
 from realtime.ports import Claimed, Expired
-from realtime.recent import Recent
-from realtime.recovery import Record, changed
 
 CHANGES_LIMIT: Final = 1_000
 """For one client that is away."""

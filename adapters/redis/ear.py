@@ -25,7 +25,7 @@ from adapters.redis.shards import Shards
 from adapters.redis.subscriber import IDLE_SECONDS, PONG_SECONDS, STEADY_SECONDS
 from adapters.redis.wire import Wire, packed
 from realtime.errors import LimitError, OutsideError
-from realtime.loops import end_tasks
+from realtime.eventloop.loops import end_tasks
 
 log = logging.getLogger("realtime.bus")
 

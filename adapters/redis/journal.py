@@ -19,10 +19,10 @@ from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.shards import Shards
 from adapters.redis.stream import Shared, Stream
 from realtime.errors import OutsideError, RealtimeError, UsageError
-from realtime.loops import end_tasks
+from realtime.eventloop.loops import end_tasks
+from realtime.journal.positions import Channel, Draft, Entry, Position
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Stretch
-from realtime.positions import Channel, Draft, Entry, Position
 
 CHECK_SECONDS: Final = 3.0
 """How often each namespace that is watched is compared with its log, so that a lost last message is found."""

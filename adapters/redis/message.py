@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from adapters.redis.seal import RefusedMessage, Signer
 from realtime.errors import LimitError
+from realtime.journal.positions import Draft, Entry, Position
 from realtime.ports import Told
-from realtime.positions import Draft, Entry, Position
 
 DRAFT_LIMIT_BYTES: Final = 16 << 20
 """Half of the output buffer (32 MB by default) at which Redis cuts every subscriber that a message is for."""

@@ -18,7 +18,7 @@ from adapters.own_loop import OwnLoop
 from adapters.redis.address import Address
 from adapters.redis.shards import Shards
 from realtime.errors import OutsideError
-from realtime.loops import end_tasks
+from realtime.eventloop.loops import end_tasks
 from realtime.metrics import Metrics
 from realtime.ports import NameHolders
 

@@ -20,8 +20,8 @@ from adapters.redis.shards import is_elsewhere
 from adapters.redis.stream import Shared, Stream
 from adapters.redis.wire import packed
 from realtime.errors import OutsideError
-from realtime.loops import end_tasks
-from realtime.positions import Draft, DraftId, Entry, Position
+from realtime.eventloop.loops import end_tasks
+from realtime.journal.positions import Draft, DraftId, Entry, Position
 
 UNANSWERED_LIMIT: Final = 100_000
 

@@ -18,7 +18,7 @@ from adapters.redis.connection import FAILURES, HEALTH_CHECK_SECONDS, Connection
 from adapters.redis.refusals import Fault, fault_of
 from adapters.redis.wire import Wire, packed
 from realtime.errors import OutsideError
-from realtime.loops import end_tasks
+from realtime.eventloop.loops import end_tasks
 from realtime.metrics import Metrics
 
 log = logging.getLogger("realtime.bus")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime.positions import Position
+from realtime.journal.positions import Position
 
 STAMP: Final = 12
 """The first digits of an epoch are the time at which it began, in milliseconds, hexadecimal: later ones are greater."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.session_scripts import BUCKETS, CHANGES_LIMIT
-from realtime.positions import Position
-from realtime.recovery import Record, Stay, changed
+from realtime.journal.positions import Position
+from realtime.journal.resume import Record, Stay, changed
 
 _RECORD: Final = b"S"
 _CHANGE: Final = b"R"

@@ -29,10 +29,10 @@ from adapters.redis.session_scripts import BUCKETS, CHANGE, CLAIM, FIND, FORGET,
 from adapters.redis.shards import Shards
 from adapters.redis.subscriber import Subscriber
 from realtime.errors import OutsideError
-from realtime.loops import end_tasks
+from realtime.eventloop.loops import end_tasks
+from realtime.journal.resume import Record
 from realtime.metrics import Metrics
 from realtime.ports import Claimed, Expired
-from realtime.recovery import Record
 
 LIMIT: Final = 500_000
 """Sessions in Redis, all nodes together; about 1 kB each. Beyond it the oldest go first."""

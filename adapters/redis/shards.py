@@ -18,7 +18,7 @@ from adapters.redis.refusals import Fault, advice_for, code_of
 from adapters.redis.scripts import Script
 from realtime.errors import OutsideError
 from realtime.metrics import Metrics
-from realtime.seldom import Seldom
+from realtime.telemetry.seldom import Seldom
 
 log = logging.getLogger("realtime.bus")
 

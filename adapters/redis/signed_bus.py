@@ -15,7 +15,7 @@ from typing import Any, Final
 from adapters.redis.bus import RedisBus
 from adapters.redis.heard import Heard, Verdict
 from adapters.redis.seal import RefusedMessage, Signer
-from realtime.loops import PerLoop
+from realtime.eventloop.loops import PerLoop
 from realtime.metrics import Metrics
 
 _KIND: Final = b"B"

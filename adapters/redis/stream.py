@@ -15,9 +15,9 @@ from adapters.redis.message import NewLog, read_head, read_message
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.seen import Seen
 from adapters.redis.shards import Shards
+from realtime.journal.positions import Channel, DraftId, Entry, Position
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Told
-from realtime.positions import Channel, DraftId, Entry, Position
 
 OWN_LIMIT: Final = 1_000
 """Own entries that are to come in; twice what is offered at a time."""

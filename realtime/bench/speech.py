@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from realtime import msgpack_data
 from realtime.bench.frames import BINARY, TEXT
+from realtime.encoding import msgpack_data
 
 SMALLEST: Final = 8
 """Bytes of a message that is nothing but its number."""

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from realtime.journal.positions import Channel, Draft, Entry, Position
 from realtime.ports import Followed, Journal, Told
-from realtime.positions import Channel, Draft, Entry, Position
 from realtime.testing.alone import Heard, alone, fails, hearing
 
 NAMESPACE = "/contract"

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from realtime.journal.positions import Position
+from realtime.journal.resume import Record, Stay
 from realtime.ports import Claimed, Expired, Sessions
-from realtime.positions import Position
-from realtime.recovery import Record, Stay
 from realtime.testing.alone import alone, fails, hearing
 
 NAMESPACE = "/contract"

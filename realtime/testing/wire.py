@@ -14,10 +14,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from realtime.codecs import Encoded, json_text
-from realtime.json_text import read_json
+from realtime.encoding.codecs import Encoded, json_text
+from realtime.encoding.json_text import read_json
 from realtime.ports import Link
-from realtime.server import Server
+from realtime.server.server import Server
 
 PATIENCE_SECONDS: Final = 5.0
 """For anything that is expected to happen."""

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from realtime import Server, socketio
-from realtime.codecs import Encoded
+from realtime.encoding.codecs import Encoded
 from realtime.ports import Wire
 from tests.realtime.living import settings_for
 

@@ -12,9 +12,9 @@ from adapters.redis.address import Address
 from adapters.redis.journal import RedisJournal
 from adapters.redis.scripts import LogLimits
 from realtime.errors import OutsideError
+from realtime.journal.positions import Draft, Entry, Position
 from realtime.metrics import Metrics
 from realtime.ports import Followed, Notice, NoticeKind, Told
-from realtime.positions import Draft, Entry, Position
 
 Result = TypeVar("Result")
 PATIENCE_SECONDS = 15.0

@@ -15,8 +15,8 @@ from adapters.memory import (
 )
 from adapters.memory.mailbox import Mailbox
 from realtime.errors import OutsideError
+from realtime.journal.positions import Entry
 from realtime.ports import Answers, Expired, Journal, NameHolders, Notice, NoticeKind, Sessions
-from realtime.positions import Entry
 from realtime.testing.answers import AnswersContract
 from realtime.testing.journal import JournalContract, draft
 from realtime.testing.names import NamesContract

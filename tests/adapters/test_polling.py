@@ -11,7 +11,7 @@ import pytest_asyncio
 from adapters import polling
 from adapters.polling import Polling, PollWire
 from realtime import Server
-from realtime.codecs import Encoded, text
+from realtime.encoding.codecs import Encoded, text
 from realtime.testing import MemoryWire
 from tests.adapters.exchange import Backlog, Header, Http, make_server, until, within
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from adapters.polling import BATCH_PACKETS, Polling, PollWire
-from realtime.codecs import Encoded, text
-from realtime.outbox import Bounds, Outbox
+from realtime.encoding.codecs import Encoded, text
 from realtime.ports import Wire
+from realtime.session.outbox import Bounds, Outbox
 from realtime.testing import MemoryWire
 from tests.adapters.by_hand import ByHand, House, turn, within
 

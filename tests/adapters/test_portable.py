@@ -10,7 +10,7 @@ import pytest
 
 import adapters.portable
 from adapters.portable import REASON_BYTES, AsgiWire, Portable
-from realtime.codecs import Encoded, text
+from realtime.encoding.codecs import Encoded, text
 from realtime.errors import CloseCode
 from realtime.names import Reason
 from realtime.ports import DIRECT, Link

@@ -13,9 +13,9 @@ from adapters.redis import signing_keys
 from adapters.redis.address import Address
 from adapters.redis.answers import WINDOW_SECONDS, RedisAnswers
 from realtime.errors import OutsideError, Refusal, UsageError
+from realtime.journal.positions import Entry, Position
 from realtime.metrics import Metrics
 from realtime.plug import REDIS, find
-from realtime.positions import Entry, Position
 from realtime.settings import BUILT_IN_SECRET, Settings
 from realtime.testing.answers import AnswersContract
 from tests.adapters.journals import SECRETS, draft, journal, keep, read_all, stubbornly

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from adapters.redis.sessions import RedisSessions
-from realtime.recovery import Record
+from realtime.journal.resume import Record
 from tests.adapters.journals import stubbornly
 from tests.adapters.test_redis_sessions import LONG_SECONDS, record, sessions
 from tests.redis_server import RedisServer

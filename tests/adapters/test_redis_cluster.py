@@ -15,9 +15,9 @@ from adapters.redis.answers import RedisAnswers
 from adapters.redis.keys import Keys
 from adapters.redis.names import RedisNameHolders
 from adapters.redis.sessions import RedisSessions
+from realtime.journal.positions import Entry, Position
 from realtime.metrics import Metrics
 from realtime.ports import Claimed, Notice, NoticeKind
-from realtime.positions import Entry, Position
 from realtime.testing.alone import hearing as told
 from realtime.testing.bus import hearing
 from realtime.testing.sessions import record

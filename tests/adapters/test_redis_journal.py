@@ -16,9 +16,9 @@ from adapters.redis.message import DRAFT_LIMIT_BYTES, mark_volatile, seal_draft
 from adapters.redis.scripts import LogLimits, Scripts
 from adapters.redis.seal import Signer
 from realtime.errors import LimitError, OutsideError, UsageError
+from realtime.journal.positions import Position
 from realtime.metrics import Metrics
 from realtime.ports import NoticeKind
-from realtime.positions import Position
 from realtime.testing.journal import JournalContract
 from tests.adapters.journals import SECRETS, draft, following, journal, keep, read_all
 from tests.redis_server import RedisServer

@@ -14,9 +14,9 @@ from adapters.redis.address import Address
 from adapters.redis.connection import Connections
 from adapters.redis.journal import RedisJournal
 from realtime.errors import OutsideError
+from realtime.journal.positions import Draft, Entry, Position
 from realtime.metrics import Metrics
 from realtime.ports import NoticeKind
-from realtime.positions import Draft, Entry, Position
 from tests.adapters.journals import (
     PATIENCE_SECONDS,
     Follower,

@@ -12,7 +12,7 @@ import pytest
 from adapters.redis.journal import RedisJournal
 from adapters.redis.scripts import Script
 from realtime.errors import OutsideError
-from realtime.positions import Draft, Entry, Position
+from realtime.journal.positions import Draft, Entry, Position
 from tests.adapters.journals import draft, journal, read_all, stubbornly
 from tests.redis_server import RedisServer
 

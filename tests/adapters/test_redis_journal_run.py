@@ -13,9 +13,9 @@ from functools import partial
 import pytest
 
 from adapters.redis.journal import RedisJournal
-from realtime.merge import Merge, Progress
+from realtime.journal.merge import Merge, Progress
+from realtime.journal.positions import Channel, Entry, Position
 from realtime.ports import Followed, NoticeKind
-from realtime.positions import Channel, Entry, Position
 from tests.adapters.journals import draft, journal, stubbornly
 from tests.redis_server import RedisServer
 

@@ -19,8 +19,8 @@ from adapters.redis.message import (
 from adapters.redis.seal import RefusedMessage, Signer
 from adapters.redis.seen import Seen
 from realtime.errors import LimitError
+from realtime.journal.positions import Draft, Entry, Position
 from realtime.ports import Told
-from realtime.positions import Draft, Entry, Position
 
 SIGNER = Signer(["secret"])
 EPOCH = "01a20387a3d1abcdefgh"

@@ -12,8 +12,8 @@ from adapters.redis import stream as streams
 from adapters.redis.keys import token
 from adapters.redis.message import read_message, seal_draft
 from realtime.errors import LimitError, OutsideError
+from realtime.journal.positions import Entry, Position
 from realtime.metrics import Metrics
-from realtime.positions import Entry, Position
 from tests.adapters.journals import draft, following, journal, keep, read_all
 from tests.redis_server import RedisServer, redis_server, shared_redis
 

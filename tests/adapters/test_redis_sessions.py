@@ -20,10 +20,10 @@ from adapters.redis.session_record import name_of, read_claimed, read_session, s
 from adapters.redis.session_scripts import CHANGES_LIMIT
 from adapters.redis.sessions import RedisSessions
 from realtime.errors import OutsideError
+from realtime.journal.positions import Position
+from realtime.journal.resume import Record, Stay
 from realtime.metrics import Metrics
 from realtime.ports import Claimed, Expired
-from realtime.positions import Position
-from realtime.recovery import Record, Stay
 from realtime.testing.alone import alone
 from realtime.testing.sessions import SessionsContract
 from tests.adapters.journals import SECRETS, stubbornly

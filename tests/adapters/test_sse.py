@@ -10,8 +10,8 @@ import pytest
 from adapters import sse
 from adapters.sse import EventStream
 from realtime import CloseCode, Namespace, PlainDialect, Server
+from realtime.clients.peer import RawSession
 from realtime.names import Reason
-from realtime.peer import RawSession
 from tests.realtime.living import SECONDS, settings_for, within
 
 SCOPE: dict[str, Any] = {"type": "http", "path": "/events", "headers": [], "query_string": b"", "client": ("::1", 1)}

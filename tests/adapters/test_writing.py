@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.writing import Writer
-from realtime.codecs import Encoded, text
+from realtime.encoding.codecs import Encoded, text
 from tests.adapters.exchange import Backlog, Socket, until, within
 
 pytestmark = pytest.mark.asyncio

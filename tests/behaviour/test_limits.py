@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from realtime import Namespace, Server, Socket, event
-from realtime.connection import PATIENCE_EVENTS
-from realtime.identity import Identity
+from realtime.access.identity import Identity
+from realtime.clients.connection import PATIENCE_EVENTS
 from realtime.metrics import Counter
 from tests.behaviour.stage import PORTABLE, Guest, Stage, Wire, new_server, stage, until
 from tests.wire.clients import Gone, address, bare_websocket, polling

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from realtime import Namespace, Server
-from realtime.connection import PATIENCE_EVENTS
+from realtime.clients.connection import PATIENCE_EVENTS
 from realtime.errors import CloseCode
 from realtime.names import Reason
 from tests.behaviour.stage import CONNECT, DISCONNECT, EVENT, FAST, Guest, Stage, Wire, new_server, stage, until

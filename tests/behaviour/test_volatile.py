@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from realtime.session import State
+from realtime.session.session import State
 from tests.behaviour.stage import Guest, Stage, Wire, new_server, stage
 
 pytestmark = pytest.mark.asyncio

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from benchmarks.guards import BENCHMARK, PAYLOADS, VARIANTS, as_markdown, connected, echo_figure, measure
-from realtime.limits import Gcra
+from realtime.access.limits import Gcra
 
 
 def test_every_variant_acknowledges_everything() -> None:

@@ -14,7 +14,7 @@ from benchmarks.process import ServerFailed, ServerProcess
 from benchmarks.run import BEGIN, END, headed, measure, write_between
 from benchmarks.scenarios import QUICK, Scale, groups
 from benchmarks.table import GOALS, UNITS, Goal, as_markdown, medians, ratio
-from realtime import msgpack_data
+from realtime.encoding import msgpack_data
 from tests.serving import ROOT
 
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}

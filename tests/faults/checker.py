@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from realtime.debts import UNPROVED
+from realtime.journal.debts import UNPROVED
 from tests.faults.history import Client, Emission, Fate, Heard, History, Leg, Life
 
 HEAL_SECONDS: Final = 2.0

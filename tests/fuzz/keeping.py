@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from realtime.engineio_frames import SEPARATOR
+from realtime.encoding.engineio_frames import SEPARATOR
 from tests.fuzz import READERS
 from tests.fuzz.targets import BINARY, TARGETS
 from tests.realtime.fuzz_packets import PACKED, PIECES, TEXT

@@ -12,16 +12,16 @@ from contextlib import suppress
 from itertools import pairwise
 
 from adapters.fast.frames import Close, FrameError, FrameReader, Ping, Pong, Received, short_message
-from realtime.codecs import SocketIOText
-from realtime.connection import Connection
-from realtime.drops import Drops
-from realtime.engineio_frames import SEPARATOR, split_payload
+from realtime.clients.connection import Connection
+from realtime.encoding.codecs import SocketIOText
+from realtime.encoding.engineio_frames import SEPARATOR, split_payload
+from realtime.encoding.packets import Decoder, MsgPackDecoder, Packet, PacketLimits, PacketType, UnreadablePayload
 from realtime.errors import CloseCode, ProtocolError
 from realtime.metrics import Metrics
 from realtime.names import LIFECYCLE_EVENTS, Reason
-from realtime.outbox import Bounds
-from realtime.packets import Decoder, MsgPackDecoder, Packet, PacketLimits, PacketType, UnreadablePayload
-from realtime.session import Core
+from realtime.session.drops import Drops
+from realtime.session.outbox import Bounds
+from realtime.session.session import Core
 from realtime.testing import MemoryWire
 from tests.realtime.fuzz_packets import check
 from tests.realtime.living import settings_for

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from adapters.fast.frames import FrameReader
-from realtime.connection import Connection
-from realtime.packets import Decoder, MsgPackDecoder
+from realtime.clients.connection import Connection
+from realtime.encoding.packets import Decoder, MsgPackDecoder
 from tests.fuzz import keeping
 from tests.fuzz.targets import TARGETS
 from tests.realtime.fuzz_packets import mutate_bytes

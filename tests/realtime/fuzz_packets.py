@@ -13,10 +13,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from realtime.codecs import RawJson, SocketIOMsgPack, SocketIOText
+from realtime.encoding.codecs import RawJson, SocketIOMsgPack, SocketIOText
+from realtime.encoding.packets import (
+    ACK_LIMIT,
+    Decoder,
+    MsgPackDecoder,
+    Packet,
+    PacketType,
+    UnreadablePayload,
+    split_payload,
+)
 from realtime.errors import ProtocolError
 from realtime.names import LIFECYCLE_EVENTS
-from realtime.packets import ACK_LIMIT, Decoder, MsgPackDecoder, Packet, PacketType, UnreadablePayload, split_payload
 
 LIMIT = 1_000_000
 PLACES = '{"_placeholder":true,"num":0},{"a":{"_placeholder":true,"num":1}}'

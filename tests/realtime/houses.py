@@ -12,9 +12,9 @@ from adapters.memory.journal import MemoryLogs
 from adapters.memory.sessions import MemorySessions, MemoryStore
 from realtime import Metrics, Server, Socket
 from realtime.errors import OutsideError
+from realtime.journal.resume import Record
 from realtime.ports import Journal
-from realtime.recovery import Record
-from realtime.roster import BusManager
+from realtime.server.roster import BusManager
 from tests.realtime.coming_back import Guest, Place
 from tests.realtime.living import SECONDS
 from tests.realtime.nodes import FaultyJournal

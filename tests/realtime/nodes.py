@@ -9,9 +9,9 @@ from typing import Any
 
 from adapters.memory.journal import MemoryJournal, MemoryLogs
 from realtime import Namespace, OutsideError, Server, Socket
-from realtime.lane import Lane
+from realtime.cluster.lane import Lane
+from realtime.journal.positions import Channel, Draft, Entry, Position
 from realtime.ports import Followed, Stretch
-from realtime.positions import Channel, Draft, Entry, Position
 from realtime.testing import MemoryClient
 from tests.behaviour.stage import until
 from tests.realtime.living import SECONDS, settings_for

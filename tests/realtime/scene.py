@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-from realtime.codecs import SocketIOText
-from realtime.connection import Connection
-from realtime.drops import Dropped, Drops
+from realtime.clients.connection import Connection
+from realtime.encoding.codecs import SocketIOText
+from realtime.encoding.packets import Decoder, PacketLimits
 from realtime.metrics import Metrics
-from realtime.outbox import Bounds
-from realtime.packets import Decoder, PacketLimits
-from realtime.session import Core, Member
+from realtime.session.drops import Dropped, Drops
+from realtime.session.outbox import Bounds
+from realtime.session.session import Core, Member
 from realtime.testing import MemoryWire
 from tests.realtime.living import settings_for
 

@@ -9,9 +9,9 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from realtime.journal import Log
-from realtime.merge import Merge, Progress
-from realtime.positions import Channel, Draft, Entry, Position
+from realtime.journal.log import Log
+from realtime.journal.merge import Merge, Progress
+from realtime.journal.positions import Channel, Draft, Entry, Position
 
 CHANNELS: tuple[Channel, ...] = (None, "a", "b", "c")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from realtime.encoded import Encoded
+from realtime.encoding.encoded import Encoded
 from realtime.ports import DIRECT
 
 

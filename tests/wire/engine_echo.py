@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from realtime import Server, Settings
-from realtime.codecs import Encoded, text
-from realtime.connection import Connection
+from realtime.clients.connection import Connection
+from realtime.encoding.codecs import Encoded, text
 from realtime.ports import Wire
 
 A_DAY_SECONDS = 86_400

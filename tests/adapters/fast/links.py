@@ -6,9 +6,9 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
-from realtime.codecs import Encoded
-from realtime.outbox import Bounds, Outbox
+from realtime.encoding.codecs import Encoded
 from realtime.ports import Wire
+from realtime.session.outbox import Bounds, Outbox
 from tests.adapters.fast.served import App, Served
 from tests.adapters.fast.wire_client import SECONDS, WireClient
 

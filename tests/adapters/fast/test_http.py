@@ -23,9 +23,9 @@ import adapters.fast.http
 from adapters.fast.http import HEAD_BYTES, PIPELINED, BoundedHttp
 from adapters.fast.upgrade import HEADER_FIELDS
 from realtime.cli import HTTP
+from realtime.eventloop.pacing import HANDSHAKES
 from realtime.metrics import HTTP_REFUSED
-from realtime.pacing import HANDSHAKES
-from realtime.seldom import Seldom
+from realtime.telemetry.seldom import Seldom
 from tests.adapters.fast.asking import (
     BIG,
     GET,

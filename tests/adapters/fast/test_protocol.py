@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 
 from adapters.fast import protocol
-from realtime.codecs import Encoded
-from realtime.codecs import text as encoded
+from realtime.encoding.codecs import Encoded
+from realtime.encoding.codecs import text as encoded
 from tests.adapters.fast.links import Recorded, connect
 from tests.adapters.fast.served import Served, echo
 from tests.adapters.fast.wire_client import (

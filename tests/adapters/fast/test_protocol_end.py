@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.fast import protocol
-from realtime.codecs import text as encoded
+from realtime.encoding.codecs import text as encoded
 from tests.adapters.fast.links import connect
 from tests.adapters.fast.served import Served
 from tests.adapters.fast.wire_client import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from realtime.codecs import text as encoded
+from realtime.encoding.codecs import text as encoded
 from tests.adapters.fast.links import Recorded
 from tests.adapters.fast.served import App, Served
 from tests.adapters.fast.wire_client import BINARY, WireClient, close, frame, text

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from websockets.exceptions import WebSocketException
 
-from realtime.workers import SPARE
+from realtime.eventloop.workers import SPARE
 from tests.end_to_end.clients import get_json
 from tests.hostile.soak.honest import ROUNDS, Account, bystander, go_round, pause
 from tests.hostile.soak.packets import PACKETS

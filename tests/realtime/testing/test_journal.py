@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from adapters.memory import MemoryJournal, MemoryLogs
+from realtime.journal.positions import Draft, Entry, Position
 from realtime.ports import Followed, Journal, Stretch
-from realtime.positions import Draft, Entry, Position
 from realtime.testing.journal import JournalContract
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from adapters.memory import MemorySessions, MemoryStore
+from realtime.journal.resume import Record
 from realtime.ports import Sessions
-from realtime.recovery import Record
 from realtime.testing.sessions import SessionsContract
 
 

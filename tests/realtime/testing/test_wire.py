@@ -6,9 +6,9 @@ import pytest
 
 import realtime.testing.wire
 from realtime import Namespace, Server
-from realtime.codecs import Encoded, text
-from realtime.outbox import Bounds, Outbox
+from realtime.encoding.codecs import Encoded, text
 from realtime.ports import Wire
+from realtime.session.outbox import Bounds, Outbox
 from realtime.testing import MemoryClient, MemoryWire, Refused
 from tests.realtime.living import settings_for
 

@@ -1,0 +1,1 @@
+"""Who may come in, and how often: tokens, origins, limits, and the reading of the request that knocks."""

@@ -1,0 +1,1 @@
+"""The page ``/docs``: what an application understands, from its handlers."""

@@ -1,0 +1,1 @@
+"""Pure: bytes, packets and values, each way. The strict door is here."""

@@ -1,0 +1,1 @@
+"""Who is where, and one emission to all of them."""

@@ -1,0 +1,1 @@
+"""What logs may show, and how often."""

@@ -28,7 +28,7 @@ BUSY: Final = 32
 HANDSHAKES: Final = 32
 """New connections in one turn: a quarter of a millisecond each."""
 LET_IN: Final = 16
-"""Clients let in again in one turn while others wait: a tenth of a millisecond each, and its application's steps."""
+"""Clients that come or go in one turn while others wait: a tenth of a millisecond each, and its application's steps."""
 
 
 class Paced(Protocol):

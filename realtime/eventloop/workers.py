@@ -20,7 +20,7 @@ logger = logging.getLogger("realtime")
 SPARE: Final = 32
 """Idle workers kept: one is 1 kB, and more than this are wanted only while many handlers wait at once."""
 TURN: Final = 256
-"""Jobs in a row before the loop may look at its sockets again."""
+"""Jobs in a row before the loop may look at its sockets again, where nothing else is asked for."""
 
 Work = Coroutine[Any, Any, None]
 Then = Callable[[Any, Awaitable[None]], Work]
@@ -35,10 +35,14 @@ _leave_task = asyncio.tasks._leave_task
 class Workers:
     """Belongs to one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: int = TURN) -> None:
+        """``turn``: jobs in a row before the loop may look at its sockets again."""
         self.loop = loop
+        self.turn = turn
         self.ready: deque[Work] = deque()
         self.idle: list[Worker] = []
+        self.resting = False
+        """Has one worker done as much as a turn of the loop has room for? It goes on in the next, and alone."""
         self._workers: set[Worker] = set()
         self._called = False
         self._unfinished = 0
@@ -57,7 +61,7 @@ class Workers:
         """Run this soon, after what was submitted before. It must not raise; if it does, that is logged."""
         self.ready.append(work)
         self._unfinished += 1
-        if not self._called:
+        if not self._called and not self.resting:
             self.call()
 
     def run(self, work: Work, then: Then | None = None, about: Any = None) -> bool:
@@ -132,13 +136,23 @@ class Workers:
     def _look(self) -> None:
         """Runs right after the worker that was woken: what is still there is there because a job waits."""
         self._called = False
-        if self.ready:
-            self.call()
+        self.call_if_needed()
 
     def call_if_needed(self) -> None:
-        """A worker ends with jobs left over."""
-        if self.ready and not self._called:
+        """A worker ends, or waits, with jobs left over."""
+        if self.ready and not self._called and not self.resting:
             self.call()
+
+    async def rest(self) -> None:
+        """For the worker that has done its part: the loop has its turn. It goes on first, and is looked after."""
+        self.resting = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.resting = False
+            if not self._called:
+                self._called = True
+                self.loop.call_soon(self._look)
 
 
 class Worker:
@@ -171,14 +185,14 @@ class Worker:
     async def _work(self) -> None:
         pool, done = self._pool, 0
         while self._stay:
-            while pool.ready:
+            while pool.ready and not pool.resting:
                 await self._finish(pool.ready.popleft())
                 if self.is_done():
                     pool.call_if_needed()
                     return
                 done += 1
-                if done % TURN == 0:
-                    await asyncio.sleep(0)
+                if done % pool.turn == 0:
+                    await pool.rest()
             if len(pool.idle) >= SPARE:
                 return
             await self._park()

@@ -220,7 +220,7 @@ class Application:
         typed, member = self.typed.get(absent.record.namespace), absent.note
         if typed is not None and typed.remembers:
             member = member or gone(self._host.core, absent.record)
-            self._host.core.workers(asyncio.get_running_loop()).submit(self._say_expired(typed, member))
+            self._host.core.threshold(asyncio.get_running_loop()).submit(self._say_expired(typed, member))
 
     async def _say_expired(self, typed: Namespace, member: Member) -> None:
         try:
@@ -360,7 +360,7 @@ class Application:
 
     async def rest(self, seconds: float) -> None:
         """Wait until handlers have finished, this long at the most; only those of this loop."""
-        await self._host.core.workers(asyncio.get_running_loop()).settle(seconds)
+        await self._host.core.settle(seconds)
 
     def _give_back(self, member: Member) -> None:
         user = self._counted.pop(member, None)

@@ -34,6 +34,9 @@ class Host(Protocol[Given]):
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run this soon, after what was started before it."""
 
+    def start_apart(self, work: Coroutine[Any, Any, None]) -> None:
+        """The same in a line of its own, in which who comes and who goes holds up nobody who says something."""
+
     def run(self, work: Coroutine[Any, Any, None], then: Then[About], about: About) -> bool:
         """Run this at once. True: it is done; else ``then(about, what is left of it)`` will be run."""
 
@@ -71,7 +74,7 @@ class Inbox(Generic[Member]):
         if member not in lanes:
             lanes[member] = None
             if job[0] != "event":  # what changes who is here waits for its turn, until all that led to it is done
-                self._host.start(self._work(member, job))
+                self._host.start_apart(self._work(member, job))
                 return
             doing = self._host.perform(member, job)
             if doing is None or self._host.run(doing, self._go_on, member):

@@ -18,7 +18,7 @@ from realtime.encoding.codecs import Dialect, Encoded
 from realtime.errors import CloseCode
 from realtime.eventloop.deadlines import Alarm, Deadlines
 from realtime.eventloop.loops import PerLoop
-from realtime.eventloop.pacing import Pacer
+from realtime.eventloop.pacing import LET_IN, Pacer
 from realtime.eventloop.workers import Workers
 from realtime.metrics import Metrics
 from realtime.names import UNHEARD, Reason
@@ -100,7 +100,20 @@ class Core:
     leaving: Leaving = field(default_factory=Leaving)
     deadlines: PerLoop[Deadlines] = field(default_factory=lambda: PerLoop(Deadlines))
     workers: PerLoop[Workers] = field(default_factory=lambda: PerLoop(Workers))
+    threshold: PerLoop[Workers] = field(default_factory=lambda: PerLoop(lambda loop: Workers(loop, LET_IN)))
+    """Workers for those who come and those who go: five thousand of them hold up nobody who says something."""
     pacers: PerLoop[Pacer] = field(default_factory=lambda: PerLoop(Pacer))
+
+    async def settle(self, seconds: float) -> bool:
+        """True once everything that was begun on this loop is done, False when that takes longer."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        pools = self.threshold(loop), self.workers(loop)
+        while any(pools):
+            for pool in pools:
+                if not await pool.settle(until - loop.time()):
+                    return False
+        return True
 
 
 class Session:
@@ -312,6 +325,10 @@ class Session:
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run this soon, in the order of starting."""
         self._workers.submit(work)
+
+    def start_apart(self, work: Coroutine[Any, Any, None]) -> None:
+        """The same for who comes or goes."""
+        self.core.threshold(self.loop).submit(work)
 
     def run(self, work: Coroutine[Any, Any, None], then: Any = None, about: Any = None) -> bool:
         """Run this at once, as far as it goes without waiting (see ``Workers.run``)."""

@@ -145,7 +145,7 @@ class House:
             self.ends.append(reason)
 
     async def settle(self) -> None:
-        assert await self.server.core.workers(asyncio.get_running_loop()).settle(5)
+        assert await self.server.core.settle(5)
 
     @property
     def sessions(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _connection(received: list[str | bytes]) -> None:
-    loop, core, steps, register = _kept[0]
+    _, core, steps, register = _kept[0]
     wire = MemoryWire("polling")
     session = Connection(
         core,
@@ -163,12 +163,12 @@ async def _connection(received: list[str | bytes]) -> None:
     )
     session.greet(wire, [])
     wire.say("40")
-    assert await core.workers(loop).settle(5)
+    assert await core.settle(5)
     wire.say(*received)
-    assert await core.workers(loop).settle(5)
+    assert await core.settle(5)
     assert len(session.inbox) == 0
     session.lost(Reason.TRANSPORT_CLOSE)
-    assert await core.workers(loop).settle(5)
+    assert await core.settle(5)
     left = [register.here, register.leaving, core.sessions, session.alarm]
     assert not any(left)
     assert wire.closed is None or wire.closed[0] in set(CloseCode)

@@ -62,7 +62,7 @@ async def state() -> dict[str, Any]:
         "sessions": len(server.core.sessions),
         "members": sum(len(rooms.everyone) for rooms in server.hub.namespaces.values()),
         "rooms": sum(len(rooms) for rooms in server.hub.namespaces.values()),
-        "work": len(server.core.workers(asyncio.get_running_loop())),
+        "work": sum(len(pool(asyncio.get_running_loop())) for pool in (server.core.workers, server.core.threshold)),
         "tasks": len(names) - names.count("Worker._work"),
         "idle workers": names.count("Worker._work"),
         "threads": threading.active_count(),

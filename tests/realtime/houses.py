@@ -126,7 +126,7 @@ class House(Place):
         """Everything that happened here is in the store."""
         store = self.server.returning.store
         assert store is not None
-        return not (store._left or store._over or store._changed)
+        return not (store._left or store._over or store._changed or store._writing)
 
     def die(self) -> None:
         """As a process does that is killed: nothing more comes from it."""

@@ -168,7 +168,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Returns when the application has nothing to do any more."""
-        assert await self.core.workers(self.loop).settle(PATIENCE_SECONDS)
+        assert await self.core.settle(PATIENCE_SECONDS)
 
     def wait_until(self, seconds: float) -> None:
         """So much time has passed since the handshake."""

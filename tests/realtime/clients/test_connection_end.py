@@ -233,10 +233,11 @@ async def test_a_client_that_is_to_stay_away_is_told_disconnect_first(
     ("code", "words"),
     [
         (CloseCode.REPLACED, ['42["waits"]', "41", "41/chat,", "1"]),
-        (CloseCode.TOO_FAST, None), (CloseCode.DRAINING, None), (CloseCode.SILENT, None), (CloseCode.DONE, None),
+        (CloseCode.TOO_FAST, ['42["waits"]', "1"]), (CloseCode.DRAINING, ['42["waits"]', "1"]),
+        (CloseCode.DONE, ['42["waits"]', "1"]), (CloseCode.SILENT, None),
     ],
 )  # fmt: skip
-async def test_who_is_to_stay_away_and_is_not_just_now_polling_is_told_with_its_next_poll(
+async def test_who_is_ended_and_is_not_just_now_polling_is_told_with_its_next_poll(
     code: CloseCode, words: list[str] | None
 ) -> None:
     scene, wire = Scene(), Between("polling")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from itertools import pairwise
 
 import pytest
 
@@ -325,3 +326,71 @@ def test_a_job_that_swallows_its_cancellation_does_not_keep_the_loop() -> None:
 
     asyncio.run(main())  # would hang
     assert log == ["swallowed"]
+
+
+@pytest.mark.asyncio
+async def test_in_a_turn_no_more_jobs_run_than_it_has_room_for_and_those_that_wait_are_replaced() -> None:
+    pool, ran, gate = Workers(asyncio.get_running_loop(), turn=4), [], asyncio.Event()
+
+    async def job(number: int) -> None:
+        ran.append(number)
+        if number in (9, 13, 14):
+            await gate.wait()
+
+    for number in range(30):
+        pool.submit(job(number))
+    counts = [0]
+    async with asyncio.timeout(5):
+        while len(ran) < 30:
+            await turn()
+            counts.append(len(ran))
+    assert ran == list(range(30))
+    assert max(after - before for before, after in pairwise(counts)) <= 2 * 4  # ``turn`` takes two of the loop's
+    gate.set()
+    assert await pool.settle(5)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_whose_job_was_waiting_takes_no_part_in_anothers_turn() -> None:
+    pool, ran, gate = Workers(asyncio.get_running_loop(), turn=4), [], asyncio.Event()
+
+    async def waiting() -> None:
+        await gate.wait()
+
+    async def job(number: int) -> None:
+        ran.append(number)
+        if number == 3:
+            gate.set()
+
+    pool.submit(waiting())
+    for number in range(30):
+        pool.submit(job(number))
+    most = 0
+    async with asyncio.timeout(5):
+        while len(ran) < 30:
+            before = len(ran)
+            await turn()
+            most = max(most, len(ran) - before)
+    assert ran == list(range(30))
+    assert most <= 2 * 4  # ``turn`` takes two of the loop's
+    assert await pool.settle(5)
+
+
+@pytest.mark.asyncio
+async def test_what_is_submitted_while_the_loop_has_its_turn_waits_for_its_own() -> None:
+    pool, ran = Workers(asyncio.get_running_loop(), turn=2), []
+
+    async def job(number: int) -> None:
+        ran.append(number)
+
+    for number in range(4):
+        pool.submit(job(number))
+    async with asyncio.timeout(5):
+        while len(ran) < 2:
+            await turn()
+        assert pool.resting
+        pool.submit(job(4))
+        tasks = pool.tasks
+    assert await pool.settle(5)
+    assert ran == [0, 1, 2, 3, 4]
+    assert tasks == 1

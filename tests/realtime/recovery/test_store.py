@@ -118,8 +118,9 @@ async def test_who_is_connected_has_not_expired_however_long_the_store_was_away(
     async with houses("a") as (a,):
         alice = await a.guest(user="alice")
         await until(lambda: a.has_written)
-        record = await a.sessions[-1].claim(alice.pid or "", "a")
+        record = await a.sessions[-1].look(alice.pid or "")
         assert record is not None
+        await a.sessions[-1].claim(record.pid, record.node)
         a.sessions[-1].hear(Expired(record))
         await until(lambda: a.has_written)
         await alice.say("remember", "here", True)

@@ -49,6 +49,8 @@ class House:
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         self.workers.submit(work)
 
+    start_apart = start
+
     def run(self, work: Coroutine[Any, Any, None], then: Then[About], about: About) -> bool:
         return self.workers.run(work, then, about)
 

@@ -207,7 +207,7 @@ class Ear:
     def _take(self, kind: Any, channel: Any, payload: Any) -> None:
         """A message, or a confirmation. Raises ConnectionError when the server takes a channel away."""
         if kind in (b"message", b"smessage"):
-            if channel in self._wished:
+            if channel in self._wished and channel not in self._leaving:  # else it was said before the last wish
                 self._hear(channel, payload)
         elif kind in (b"subscribe", b"ssubscribe"):
             if self._leaving[channel] > 0:

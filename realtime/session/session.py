@@ -107,12 +107,10 @@ class Core:
     async def settle(self, seconds: float) -> bool:
         """True once everything that was begun on this loop is done, False when that takes longer."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        pools = self.threshold(loop), self.workers(loop)
+        until, pools = loop.time() + seconds, (self.threshold(loop), self.workers(loop))
         while any(pools):
-            for pool in pools:
-                if not await pool.settle(until - loop.time()):
-                    return False
+            if not all([await pool.settle(until - loop.time()) for pool in pools]):
+                return False
         return True
 
 

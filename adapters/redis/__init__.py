@@ -6,6 +6,7 @@ from adapters.redis.address import Address
 from adapters.redis.answers import RedisAnswers
 from adapters.redis.bus import RedisBus, open_bus
 from adapters.redis.journal import RedisJournal
+from adapters.redis.scripts import LogLimits
 from adapters.redis.seal import Signer
 from adapters.redis.sessions import RedisSessions
 from adapters.redis.signed_bus import SignedBus
@@ -20,8 +21,10 @@ __all__ = ["open_answers", "open_bus", "open_journal", "open_sessions", "open_si
 def open_journal(url: str, node: str, settings: Settings, metrics: Metrics) -> Journal:
     """Connects to nothing yet. ``node`` is another one at each start. Raises UsageError for a URL that cannot be read
     (it is never repeated), and in production for a key that is no secret."""
+    limits = LogLimits(settings.log_limit_entries, settings.log_limit_seconds, settings.log_limit_bytes)
+    signing = signing_keys(settings)
     return RedisJournal(
-        Address.parse(url), node, metrics, prefix=settings.redis_channel, signing=signing_keys(settings)
+        Address.parse(url), node, metrics, prefix=settings.redis_channel, signing=signing, limits=limits
     )
 
 

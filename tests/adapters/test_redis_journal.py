@@ -10,6 +10,7 @@ import pytest
 import redis as redis_py
 
 from adapters.redis import journal as journals
+from adapters.redis import open_journal
 from adapters.redis.journal import RedisJournal
 from adapters.redis.keys import Keys, token
 from adapters.redis.message import DRAFT_LIMIT_BYTES, mark_volatile, seal_draft
@@ -19,6 +20,7 @@ from realtime.errors import LimitError, OutsideError, UsageError
 from realtime.journal.positions import Position
 from realtime.metrics import Metrics
 from realtime.ports import NoticeKind
+from realtime.settings import Settings
 from realtime.testing.journal import JournalContract
 from tests.adapters.journals import SECRETS, draft, following, journal, keep, read_all
 from tests.redis_server import RedisServer
@@ -232,6 +234,20 @@ async def test_the_log_is_bounded_by_number(redis_server: RedisServer, admin: An
         assert found is not None
         assert len(found) == length
         assert await read_all(node, Position(epoch, 1_000)) == []
+    finally:
+        await node.close()
+
+
+@pytest.mark.asyncio
+async def test_the_bounds_of_the_log_are_the_settings(redis_server: RedisServer, admin: Any) -> None:
+    settings = Settings(log_limit_entries=200, redis_channel="bounded")
+    node = open_journal(redis_server.url, "a", settings, Metrics())
+    assert isinstance(node, RedisJournal)
+    try:
+        for start in range(0, 1_000, 100):
+            await asyncio.gather(*(keep(node, draft(start + n)) for n in range(100)))
+        (log,) = admin.keys("*:log")
+        assert 200 <= int(admin.xlen(log)) <= 300
     finally:
         await node.close()
 

@@ -15,7 +15,7 @@ from redis import exceptions
 
 from adapters.redis.address import Address
 from adapters.redis.connection import FAILURES, HEALTH_CHECK_SECONDS, Connections, describe
-from adapters.redis.refusals import Fault, fault_of
+from adapters.redis.refusals import Fault, code_of, fault_of
 from adapters.redis.wire import Wire, packed
 from realtime.errors import OutsideError
 from realtime.eventloop.loops import end_tasks
@@ -195,6 +195,8 @@ class Publisher:
                 order.fail(CommandRefused(reply))
             else:
                 order.take(reply)
+        if isinstance(reply, exceptions.ResponseError) and code_of(reply) == "READONLY" and self._wire is not None:
+            self._wire.end(exceptions.ConnectionError("is not the master any more"))  # who is, is asked anew
         if self._waiting and not self._stirred:
             self._stirred = True
             asyncio.get_running_loop().call_soon(self._write, context=self._context)
@@ -251,7 +253,7 @@ class Publisher:
             self._wire = wire = Wire(link, self._took)
             self._write()
             broken = await wire.ended
-        except FAILURES as error:
+        except Exception as error:  # a defect, ours or redis-py's: the next link may do better
             broken = error
         finally:
             self._wire = None

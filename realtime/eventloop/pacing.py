@@ -89,11 +89,13 @@ class Gate:
         self._called = False
         self._keep_pace()
         self._left = self._pace
-        while self._waiting and self._left > 0:
-            if self._waiting.popleft()():
-                self._left -= 1
-        if self._waiting:
-            self._call()
+        try:
+            while self._waiting and self._left > 0:
+                if self._waiting.popleft()():
+                    self._left -= 1
+        finally:  # what goes wrong with one of them is nobody else's
+            if self._waiting:
+                self._call()
 
     def _keep_pace(self) -> None:
         """After a turn in which somebody waited: half as many where it took too long, for those who came through and
@@ -172,14 +174,16 @@ class Pacer:
     def _turn(self) -> None:
         self._called = False
         self._frames, self._bytes = FRAMES, BYTES
-        for _ in range(len(self._ready)):
-            if self._frames <= 0 or self._bytes <= 0:
-                break
-            first = self._ready.popleft()
-            if not self._let_out(first):
-                self._ready.append(first)
-        for _ in range(min(LET_IN, BUSY - len(self._ready))):
-            if self._waiting and not (turn := self._waiting.popleft()).done():
-                turn.set_result(None)
-        if self._ready or self._waiting:
-            self._call()
+        try:
+            for _ in range(len(self._ready)):
+                if self._frames <= 0 or self._bytes <= 0:
+                    break
+                first = self._ready.popleft()
+                if not self._let_out(first):
+                    self._ready.append(first)
+            for _ in range(min(LET_IN, BUSY - len(self._ready))):
+                if self._waiting and not (turn := self._waiting.popleft()).done():
+                    turn.set_result(None)
+        finally:  # what goes wrong with one of them is nobody else's
+            if self._ready or self._waiting:
+                self._call()

@@ -163,6 +163,13 @@ class Absence:
         log = self._hub.keepers[member.namespace].log
         return trail.record_of(log, member.sid, member.namespace, self.node, user, data)
 
+    def stand_in_of(self, member: Member) -> Record:
+        """In the place of a record that cannot be written: nobody goes on from it, and nobody else has this pid."""
+        trail: Trail = member.trail
+        log = self._hub.keepers[member.namespace].log
+        record = trail.record_of(log, member.sid, member.namespace, self.node, "", b"{}")
+        return record._replace(incomplete="record")
+
     def keep(self, absent: Absent) -> None:
         """It is away from now on."""
         given_up = self.away.keep(absent)

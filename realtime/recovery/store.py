@@ -317,11 +317,8 @@ class SessionStore:
             if member.state is not State.JOINED or self._absence.live.get(pid) is not member:
                 continue
             with self._hub.changing:
-                record = self._absence.record_of(member)
-            if record is not None:
-                records.append(record)
-            else:  # what is written of it is not true any more
-                self._over[pid] = None
+                # What is written of it is not true any more, but the pid is still its own.
+                records.append(self._absence.record_of(member) or self._absence.stand_in_of(member))
         return records
 
     async def _keep(self, records: Sequence[Record], seconds: float, *, away: bool = False) -> None:

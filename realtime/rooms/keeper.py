@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,8 @@ from realtime.journal.passage import Passage
 from realtime.journal.positions import Channel, Entry, Position
 from realtime.journal.said import Said
 from realtime.rooms.index import Target
+
+logger = logging.getLogger("realtime")
 
 FORMS_BYTES: Final = 1 << 22
 """Encoded entries that are kept ready while many clients come back at once; then it begins anew."""
@@ -110,6 +113,7 @@ class Keeper:
     def _one_of(self, dialect: Dialect, entries: Sequence[Entry]) -> Encoded | None:
         size = sum(entry.draft.size for entry in entries)
         if size > TOGETHER_BYTES:
+            self._count_form(FORM_BYTES)
             return None
         frames: list[Frame] = []
         for entry in entries:
@@ -149,7 +153,12 @@ class Keeper:
         self._forms_bytes += size
 
     def _say_again(self, dialect: Dialect, entry: Entry, mark: str) -> Encoded | None:
-        return spoken(dialect, self.namespace, Said.again(entry.draft), mark)
+        """Others were told it already: a dialect that has no words for it is in nobody's way."""
+        try:
+            return spoken(dialect, self.namespace, Said.again(entry.draft), mark)
+        except Exception:
+            logger.exception("%s of %s cannot be said again in %s", entry.draft.event, self.namespace, dialect.name)
+            return None
 
 
 def noted(dialect: Dialect, namespace: str, event: str, args: Sequence[Any], mark: str) -> Encoded | None:

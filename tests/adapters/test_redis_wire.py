@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -292,3 +292,20 @@ def test_it_reads_and_writes_over_tls_on_either_loop(shared_redis: RedisServer, 
     asyncio.run(asyncio.wait_for(scenario(), 2 * SECONDS))
     uvloop = pytest.importorskip("uvloop", reason="it installs on few systems")
     uvloop.run(asyncio.wait_for(scenario(), 2 * SECONDS))
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_no_master_any_more_is_left(redis_server: RedisServer) -> None:
+    with closing(redis_server.admin()) as admin:
+        await _demoted_for_a_while(redis_server, admin)
+
+
+async def _demoted_for_a_while(redis_server: RedisServer, admin: Any) -> None:
+    async with publishing(redis_server.url) as publisher:
+        before = await publisher.send(b"CLIENT", b"ID")
+        admin.replicaof("127.0.0.1", 1)
+        with pytest.raises(CommandRefused, match="it is a replica"):
+            await publisher.send(b"SET", b"key", b"value")
+        admin.replicaof("NO", "ONE")
+        await publisher.send(b"SET", b"key", b"value")
+        assert await publisher.send(b"CLIENT", b"ID") != before

@@ -45,6 +45,8 @@ def main() -> None:
     size = Size(options.nodes, options.clients, emissions_per_second=options.rate)
     plans = [(seed, Plan.of(seed, kinds)) for seed in range(options.first, options.first + options.seeds)]
     command = f"python -m tests.faults --seeds {options.seeds} --write"
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for outcome in _run(plans, size, options):
         outcomes.append(outcome)

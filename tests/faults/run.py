@@ -303,7 +303,6 @@ async def run_seed(seed: int, plan: Plan, size: Size, keep: Path | None = None) 
         run = Run(seed, plan, size, Path(name))
         outcome = await run.go()
         if keep is not None and outcome.violations:
-            keep.mkdir(parents=True, exist_ok=True)
             run.keep(keep / f"{seed}.json", outcome)
         return outcome
 

@@ -216,3 +216,24 @@ async def test_who_has_given_up_takes_no_place() -> None:
     assert asked == [True, False, False, False]
     await turn()
     assert passed == [1, 2]
+
+
+@pytest.mark.asyncio
+async def test_what_goes_wrong_with_one_holds_up_nobody_else() -> None:
+    loop, passed = asyncio.get_running_loop(), []
+    gate = Gate(loop, 1)
+
+    def wrong() -> bool:
+        raise RuntimeError("of this one")
+
+    def right() -> bool:
+        passed.append(True)
+        return True
+
+    loop.set_exception_handler(lambda loop, context: None)
+    assert gate.ask(right)
+    assert not gate.ask(wrong)
+    assert not gate.ask(right)
+    async with asyncio.timeout(5):
+        while not passed:
+            await turn()

@@ -61,7 +61,9 @@ async def test_data_that_cannot_be_written_ends_what_was_written_before() -> Non
         a.chat.sockets()[0].data["socket"] = object()
         await a.written(alice)
         await until(lambda: a.has_written)
-        assert await kept(a, alice) is None
+        record = await a.sessions[-1].look(alice.pid or "")
+        assert record is not None
+        assert (record.incomplete, record.data) == ("record", b"{}")  # nobody goes on from it
 
 
 async def test_what_could_not_be_written_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +164,22 @@ async def test_what_another_node_changes_while_its_record_is_on_its_way_is_not_w
         alice.server = b.server
         assert (await alice.come())["recovered"] is True
         assert await alice.catch_up() == [2]
+
+
+async def test_data_that_was_no_json_for_a_while_ends_nobody() -> None:
+    async with houses("a") as (a,):
+        alice = await a.guest(user="alice")
+        await a.written(alice)
+        member = a.server.hub.find(alice.sid, "/chat")
+        assert member is not None
+        member.data["tags"] = object()
+        await a.written(alice)
+        record = await a.sessions[-1].look(alice.pid or "")
+        assert record is not None
+        assert (record.incomplete, record.data) == ("record", b"{}")
+        member.data["tags"] = ["a list"]
+        await a.written(alice)
+        await alice.say("remember", "here", True)
+        record = await a.sessions[-1].look(alice.pid or "")
+        assert record is not None
+        assert record.incomplete is None

@@ -124,3 +124,18 @@ def test_an_entry_takes_no_more_memory_than_is_counted() -> None:
         tracemalloc.stop()
     assert isinstance(mine.log, Log)
     assert taken <= mine.log.size
+
+
+def test_a_dialect_that_has_no_words_for_an_old_entry_is_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
+    class Choosy(OffsetText):
+        def kept(self, namespace: str, said: Said, mark: str) -> Encoded:
+            if said.name == "odd":
+                raise ValueError("no words")
+            return super().kept(namespace, said, mark)
+
+    mine = keeper()
+    for name in ("note", "odd", "note"):
+        mine.keep(name, [1], None, ())
+    assert len(list(mine.again(Choosy(), everything(mine)))) == 2
+    assert [count for _, count in mine.together(Choosy(), passage(mine))] == [3]
+    assert "odd of / cannot be said again" in caplog.text

@@ -311,6 +311,9 @@ class Returning(Keepers):
         with self._hub.changing:
             self._hub.rename(member, sid, keep_rooms=False)
             trail.start(new_pid(), keeper.log.newest)
+            if not trail.returning:  # it was about to be let in as who it was, and had begun to hear
+                trail.returning = True
+                keeper.returning += 1
         trail.reason = reason
         member.data = {}
         self._wipe(member)  # what was held back was for who it is not

@@ -428,3 +428,28 @@ async def test_the_rule_of_a_room_that_it_entered_until_it_was_taken_is_asked_to
         assert (data["recovered"], data["reason"]) == (False, "access")
         await a.chat.emit("note", 1, to="attic")
         assert await again.catch_up() == []
+
+
+async def test_who_may_not_go_on_after_all_hears_once_what_is_said_while_it_is_asked_in_anew() -> None:
+    async with houses("a", "b") as (a, b):
+        alice = await a.guest(user="alice")
+        await a.written(alice)
+        gate = b.sessions[-1].gate = asyncio.Event()
+        again = Guest(b.server, user="alice")
+        again.pid, again.offset = alice.pid, alice.offset
+        coming = asyncio.ensure_future(again.come())
+        await until(lambda: b.sessions[-1].gate is None)
+        await alice.say("join", "attic")
+        await a.written(alice)
+
+        async def closed(room: str) -> None:
+            b.gate.clear()
+
+        b.on_asked = closed
+        b.closed_rooms.add("attic")
+        gate.set()
+        await until(lambda: len(b.hooks("authorize")) == 2)
+        await b.chat.emit("note", "meanwhile")
+        b.gate.set()
+        assert (await coming)["reason"] == "access"
+        assert await again.catch_up() == ["meanwhile"]

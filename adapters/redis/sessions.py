@@ -175,7 +175,7 @@ class RedisSessions:
             # Contexts of their own: the first caller's request would otherwise be kept for good.
             self._tasks = [
                 loop.create_task(work, name="redis sessions", context=Context())
-                for work in (self._hear(), self._look())
+                for work in (self._hear(), self._look(), self._beat())
             ]
 
     def _by_bucket(self, records: Iterable[Record]) -> list[tuple[int, list[Record]]]:
@@ -241,11 +241,16 @@ class RedisSessions:
             self._kept.pop(pid, None)
             self._inflow.push(Claimed(pid))
 
+    async def _beat(self) -> None:
+        """Apart from all else: a round of looking may take long, and a late word reads like a death."""
+        while True:
+            await self._beats.beat()
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def _look(self) -> None:
         """What was kept here, and by nobody again, has expired; and so has what nodes that are dead had kept."""
         turn = 0
         while True:
-            await self._beats.beat()
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time() - GRACE_SECONDS
             over = [pid for pid, (ends, _) in self._kept.items() if ends < now]

@@ -136,7 +136,7 @@ async def seconds_of(payload: Any, repeats: int, events: int) -> dict[str, float
         gc.enable()
         for connection, _ in clients.values():
             connection.lost("transport close")
-            await connection.core.workers(connection.loop).settle(5)
+            await connection.core.settle(5)
         workers = asyncio.all_tasks() - {asyncio.current_task()}
         for worker in workers:
             worker.cancel()

@@ -250,7 +250,8 @@ def together(counted: Iterable[Mapping[tuple[str, ...], float]]) -> dict[str, fl
 async def state() -> dict[str, Any]:
     """What lives in this process; the request that asks is not counted."""
     servers: list[Server] = [sio, packed, echo, typed.server]
-    workers = [server.core.workers(asyncio.get_running_loop()) for server in servers]
+    loop = asyncio.get_running_loop()
+    workers = [pool(loop) for server in servers for pool in (server.core.workers, server.core.threshold)]
     return {
         "sessions": sum(len(server.core.sessions) for server in servers),
         "members": sum(len(rooms.everyone) for server in servers for rooms in server.hub.namespaces.values()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -411,17 +412,23 @@ async def test_rooms_that_are_changed_while_the_claim_is_on_its_way(to: str) -> 
         assert sorted(house.hooks("connected")[-1][-1]) == ["attic", "cellar", "user:alice"]
 
 
+async def joins_while_it_comes(a: House, b: House, room: str) -> tuple[asyncio.Event, Guest, asyncio.Future[Any]]:
+    """It asks at b to go on and is looked up; before it is taken, once the event is set, it enters a room at a."""
+    alice = await a.guest(user="alice")
+    await a.written(alice)
+    gate = b.sessions[-1].gate = asyncio.Event()
+    again = Guest(b.server, user="alice")
+    again.pid, again.offset = alice.pid, alice.offset
+    coming = asyncio.ensure_future(again.come())
+    await until(lambda: b.sessions[-1].gate is None)
+    await alice.say("join", room)
+    await a.written(alice)
+    return gate, again, coming
+
+
 async def test_the_rule_of_a_room_that_it_entered_until_it_was_taken_is_asked_too() -> None:
     async with houses("a", "b") as (a, b):
-        alice = await a.guest(user="alice")
-        await a.written(alice)
-        gate = b.sessions[-1].gate = asyncio.Event()
-        again = Guest(b.server, user="alice")
-        again.pid, again.offset = alice.pid, alice.offset
-        coming = asyncio.ensure_future(again.come())
-        await until(lambda: b.sessions[-1].gate is None)
-        await alice.say("join", "attic")
-        await a.written(alice)
+        gate, again, coming = await joins_while_it_comes(a, b, "attic")
         b.closed_rooms.add("attic")
         gate.set()
         data = await coming
@@ -432,15 +439,7 @@ async def test_the_rule_of_a_room_that_it_entered_until_it_was_taken_is_asked_to
 
 async def test_who_may_not_go_on_after_all_hears_once_what_is_said_while_it_is_asked_in_anew() -> None:
     async with houses("a", "b") as (a, b):
-        alice = await a.guest(user="alice")
-        await a.written(alice)
-        gate = b.sessions[-1].gate = asyncio.Event()
-        again = Guest(b.server, user="alice")
-        again.pid, again.offset = alice.pid, alice.offset
-        coming = asyncio.ensure_future(again.come())
-        await until(lambda: b.sessions[-1].gate is None)
-        await alice.say("join", "attic")
-        await a.written(alice)
+        gate, again, coming = await joins_while_it_comes(a, b, "attic")
 
         async def closed(room: str) -> None:
             b.gate.clear()
